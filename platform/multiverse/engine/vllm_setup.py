@@ -1,0 +1,79 @@
+"""From an `EngineConfig` to a running stock vLLM (``AsyncLLM``) with the plugin, the connector and the segment rules."""
+
+import os
+from typing import Any
+
+from vllm.config import KVTransferConfig, VllmConfig
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.platforms import current_platform
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from multiverse.engine import plugin
+from multiverse.engine.config import EngineConfig
+
+# The V1 runner and synchronous scheduling are what was tested: with them a finished request's KV count is exact.
+os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
+
+
+def start_vllm(config: EngineConfig, stat_logger: type[StatLoggerBase] | Any) -> AsyncLLM:
+    """Start vLLM's engine processes. Raises ValueError for settings a join cannot be lossless with."""
+    plugin.register()
+    if config.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(config.threads)
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    vllm_config = engine_args(config).create_engine_config()
+    refuse_unsupported(vllm_config)
+    return AsyncLLM.from_vllm_config(vllm_config, stat_loggers=[stat_logger], enable_log_requests=False)
+
+
+def engine_args(config: EngineConfig) -> AsyncEngineArgs:
+    from transformers import AutoConfig
+
+    on_cpu = current_platform.is_cpu()
+    arguments: dict[str, Any] = {
+        "model": str(config.model),
+        "dtype": config.dtype,
+        "max_model_len": config.max_model_len,
+        "block_size": config.block_size or (128 if on_cpu else 16),
+        "kv_cache_memory_bytes": config.kv_cache_bytes,
+        "num_gpu_blocks_override": config.kv_cache_blocks,
+        "max_num_seqs": config.max_num_seqs,
+        "max_num_batched_tokens": config.max_num_batched_tokens,
+        "enforce_eager": config.enforce_eager,
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "seed": config.seed,
+        "enable_prefix_caching": True,
+        "scheduling_policy": "priority",
+        "async_scheduling": False,
+        "distributed_executor_backend": "mp" if on_cpu else None,
+        "hf_overrides": plugin.overrides(AutoConfig.from_pretrained(config.model)),
+        "logits_processors": ["multiverse.engine.masks:SegmentRules", *config.logits_processors],
+        "kv_transfer_config": KVTransferConfig(
+            kv_connector="MultiverseConnector",
+            kv_connector_module_path="multiverse.engine.connector",
+            kv_role="kv_both",
+            kv_load_failure_policy="fail",
+            kv_connector_extra_config={"spill_gib": config.spill_gib},
+        ),
+    }
+    return AsyncEngineArgs(**(arguments | config.vllm))
+
+
+def refuse_unsupported(config: VllmConfig) -> None:
+    """Raise ValueError with the reason where KV cannot be leased, moved or merged without loss."""
+    model, cache, parallel = config.model_config, config.cache_config, config.parallel_config
+    reasons = {
+        "speculative decoding": config.speculative_config is not None,
+        "pipeline parallelism": parallel.pipeline_parallel_size > 1,
+        "sliding-window attention": bool(getattr(model, "get_sliding_window", lambda: None)()),
+        "a hybrid (attention and state-space) model": bool(getattr(model, "is_hybrid", False)),
+        "multi-head latent attention (MLA)": bool(model.use_mla),
+        f"a quantized KV cache ({cache.cache_dtype})": cache.cache_dtype not in ("auto", "bfloat16", "float16"),
+        "a disabled prefix cache": not cache.enable_prefix_caching,
+        "asynchronous scheduling": bool(config.scheduler_config.async_scheduling),
+        "FCFS scheduling": config.scheduler_config.policy != "priority",
+    }
+    for reason, found in reasons.items():
+        if found:
+            raise ValueError(f"the engine does not work with {reason}; change the vLLM arguments")

@@ -1,0 +1,204 @@
+"""How fast fork, branches and join are on this machine: all figures are ratios within one run.
+
+Branch lengths are fixed (ends are masked, the closer is forced), so content plays no role.
+"""
+
+import asyncio
+import itertools
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from multiverse.engine.segment import Sampling, Segment, Source
+from multiverse.engine.vllm_engine import VllmEngine
+from multiverse.evaluation.documents import DocumentWriter
+from multiverse.evaluation.lossless import banned_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Seconds on the monotonic clock: when a segment was submitted and when each of its tokens arrived."""
+
+    submitted: float
+    arrived: tuple[float, ...]
+    tokens: tuple[int, ...]
+
+    @property
+    def last(self) -> float:
+        return self.arrived[-1]
+
+    @property
+    def first(self) -> float:
+        return self.arrived[0]
+
+    @property
+    def step(self) -> float:
+        """Median seconds between tokens."""
+        return statistics.median(b - a for a, b in itertools.pairwise(self.arrived))
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Runs timed segments on one engine; every measurement gets a prefix of its own kind from one seed."""
+
+    engine: VllmEngine
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._write = DocumentWriter(self.engine.vocabulary, self.seed)
+        self._numbers = itertools.count()
+        self._banned = banned_ids(self.engine)
+
+    def fork_prefix(self, length: int, width: int) -> list[int]:
+        """``length`` tokens that end with the ``</Goal>`` of a block of ``width`` branches."""
+        goal = self._write.block([[]] * width)
+        header = goal[: goal.index(self.engine.vocabulary.id("</Goal>")) + 1]
+        return [*self._write.text(max(1, length - len(header))), *header]
+
+    def text(self, length: int) -> list[int]:
+        return self._write.text(length)
+
+    async def run(self, tokens: Sequence[int], count: int, **segment: Any) -> Timeline:
+        """Generate exactly ``count`` tokens greedily."""
+        submitted, arrived, got = time.perf_counter(), list[float](), list[int]()
+        sampling = Sampling(max_tokens=count, temperature=0.0)
+        one = Segment(f"timed-{next(self._numbers)}", tokens, sampling, masked=self._banned, cache_salt="bench", **segment)
+        async for delta in self.engine.run(one):
+            arrived += [time.perf_counter()] * len(delta.tokens)
+            got += delta.tokens
+        return Timeline(submitted, tuple(arrived), tuple(got))
+
+    async def prefill(self, tokens: Sequence[int]) -> str:
+        """Make the KV of ``tokens`` and lease it; gives the lease."""
+        lease = f"timed-{next(self._numbers)}"
+        sampling = Sampling(max_tokens=1, temperature=0.0)
+        async for _ in self.engine.run(
+            Segment(lease, tokens, sampling, lease=lease, prefill_only=True, cache_salt="bench")
+        ):
+            pass
+        return lease
+
+    async def fork_join(self, prefix: Sequence[int], width: int, length: int, after: int) -> "ForkJoin":
+        """Fork behind ``prefix``, ``width`` branches of ``length`` tokens each (header and closer included), join, and
+        generate ``after`` tokens. The prefix is leased, as it is when the model has just written it."""
+        vocabulary = self.engine.vocabulary
+        space = min(vocabulary.space_ids)
+        parent = await self.prefill(prefix[:-1])
+        header = [space, vocabulary.id("<Path>")]
+        leases = [f"timed-{next(self._numbers)}" for _ in range(width)]
+        begun = time.perf_counter()
+        branches = await asyncio.gather(
+            *(
+                self.run(
+                    [*prefix, *header],
+                    length - len(header),
+                    closer=vocabulary.id("</Path>"),
+                    lease=lease,
+                    sources=(Source(parent, 0, len(prefix) - 1, 0),),
+                )
+                for lease in leases
+            )
+        )
+        ended = time.perf_counter()
+        joined, sources = [*prefix], [Source(leases[0], 0, len(prefix) + length, 0)]
+        for lease, branch in zip(leases, branches, strict=True):
+            start = len(joined)
+            joined += [*header, *branch.tokens]
+            if start > len(prefix):
+                sources.append(Source(lease, start, len(joined), len(prefix)))
+        joined += [space, vocabulary.id("<Conclusion>")]
+        rest = await self.run(joined, after, sources=tuple(sources), release=(parent, *leases))
+        return ForkJoin(begun, ended, tuple(branches), rest)
+
+
+@dataclass(frozen=True, slots=True)
+class ForkJoin:
+    begun: float
+    ended: float
+    branches: tuple[Timeline, ...]
+    rest: Timeline
+
+    @property
+    def join_seconds(self) -> float:
+        """From the last branch's last token to the first token after the join."""
+        return self.rest.first - max(branch.last for branch in self.branches)
+
+    @property
+    def seconds(self) -> float:
+        """From the fork to the first token after the join."""
+        return self.rest.first - self.begun
+
+
+@dataclass(frozen=True, slots=True)
+class JoinCost:
+    """Medians over the repeats. ``join_steps``: in decode steps at that context. ``prefill_ratio``: second prefill / join."""
+
+    tokens: int
+    branches: int
+    join_ms: float
+    step_ms: float
+    join_steps: float
+    second_prefill_ms: float
+    prefill_ratio: float
+
+
+async def join_cost(watch: Stopwatch, tokens: int, branches: int, repeats: int, prefix: int = 200) -> JoinCost:
+    """Join of ``branches`` branches of ``tokens`` tokens in all, beside a second prefill of as much plain text."""
+    joins, steps, prefills = [], [], []
+    for _ in range(repeats):
+        head = watch.fork_prefix(prefix, branches)
+        measured = await watch.fork_join(head, branches, tokens // branches, after=12)
+        joins.append(measured.join_seconds)
+        steps.append(measured.rest.step)
+        plain = watch.text(prefix)
+        await watch.run(plain, 1)  # the prefix is in the cache, as it is for a client that joins by text
+        prefills.append((again := await watch.run([*plain, *watch.text(tokens)], 1)).first - again.submitted)
+    join, step, prefill = (statistics.median(values) for values in (joins, steps, prefills))
+    return JoinCost(tokens, branches, join * 1e3, step * 1e3, join / step, prefill * 1e3, prefill / join)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedUp:
+    """Medians over the repeats, seconds. ``speed_up`` = sequential / parallel, ``limit`` = k t(1) / t(k) from plain
+    requests of the branch length, ``x`` = tokens / critical path of the branches."""
+
+    branches: int
+    tokens: int
+    sequential_s: float
+    parallel_s: float
+    speed_up: float
+    limit: float
+    of_limit: float
+    x: float
+    of_x: float
+
+
+async def speed_up(watch: Stopwatch, branches: int, length: int, repeats: int, prefix: int = 200) -> SpeedUp:
+    """One request with equal branches against the same number of tokens in sequence, fork and join included.
+
+    The four kinds of run alternate, so that drift of the machine hits all alike.
+    """
+    sequential, parallel, alone, batch = [], [], [], []
+    for _ in range(repeats):
+        head = watch.fork_prefix(prefix, branches)
+        parallel.append((await watch.fork_join(head, branches, length, after=1)).seconds)
+        plain = watch.text(prefix)
+        await watch.run(plain, 1)
+        line = await watch.run(plain, branches * length + 1)
+        sequential.append(line.last - line.submitted)
+        single = await watch.run(plain, length)
+        alone.append(single.last - single.submitted)
+        begun = time.perf_counter()
+        rows = await asyncio.gather(*(watch.run(plain, length) for _ in range(branches)))
+        batch.append(max(row.last for row in rows) - begun)
+    one, many = statistics.median(alone), statistics.median(batch)
+    seconds = statistics.median(sequential), statistics.median(parallel)
+    ratio, limit = seconds[0] / seconds[1], branches * one / many
+    x = branches * length / length
+    return SpeedUp(branches, branches * length, *seconds, ratio, limit, ratio / limit, x, ratio / x)
+
+
+def rows(results: Sequence[JoinCost | SpeedUp]) -> list[dict[str, Any]]:
+    return [{key: round(value, 4) for key, value in asdict(result).items()} for result in results]

@@ -1,0 +1,109 @@
+"""What happens to a request while it is generated, in the order it happens."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from multiverse.engine.segment import TokenLogprob
+
+Place = tuple[tuple[int, int], ...]
+"""Where in the tree: (block, branch) per depth, both from 1, blocks numbered per request in the order they fork. () = top."""
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokensAdded:
+    """Tokens appended at ``place``. ``written``: by the engine, not sampled (then ``logprobs`` is None)."""
+
+    place: Place
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    written: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BlockForked:
+    """``place`` split into branches; block ``block`` has one branch per outline."""
+
+    place: Place
+    block: int
+    outlines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BranchFinished:
+    place: Place
+    finish: Literal["stop", "length", "given_up"]
+    tokens: int
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BlockJoined:
+    """Block ``block`` of ``place`` met again; ``milliseconds`` from its fork to here."""
+
+    place: Place
+    block: int
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FellBack:
+    """Malformed structure: ``place`` goes on sequentially."""
+
+    place: Place
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    outline: str
+    tokens: tuple[int, ...]
+    finish: Literal["stop", "length", "given_up"]
+    milliseconds: float
+    blocks: tuple["Block", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    id: int
+    branches: tuple[Branch, ...]
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """tokens: the whole answer in reading order. critical_path counts its positions; x = tokens / critical_path."""
+
+    tokens: tuple[int, ...]
+    finish: FinishReason
+    critical_path: int
+    parallelism: float
+    blocks: tuple[Block, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    stop_text: str | None = None
+    """With stop strings (sequential requests only): the answer's text, cut before the stop string."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    result: Result
+
+
+Event = TokensAdded | BlockForked | BranchFinished | BlockJoined | FellBack | Finished
+"""A request's events end with exactly one ``Finished``, unless it is cancelled or fails."""
+
+__all__ = [
+    "Block",
+    "BlockForked",
+    "BlockJoined",
+    "Branch",
+    "BranchFinished",
+    "Event",
+    "FellBack",
+    "FinishReason",
+    "Finished",
+    "Place",
+    "Result",
+    "TokensAdded",
+]
