@@ -39,17 +39,14 @@ class Timeline:
         return statistics.median(b - a for a, b in itertools.pairwise(self.arrived))
 
 
-@dataclass(slots=True)
 class Stopwatch:
-    """Runs timed segments on one engine; every measurement gets a prefix of its own kind from one seed."""
+    """Runs timed segments on one engine; every measurement gets a prefix of its own from one seed."""
 
-    engine: VllmEngine
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        self._write = DocumentWriter(self.engine.vocabulary, self.seed)
+    def __init__(self, engine: VllmEngine, seed: int = 0) -> None:
+        self.engine = engine
+        self._write = DocumentWriter(engine.vocabulary, seed)
         self._numbers = itertools.count()
-        self._banned = banned_ids(self.engine)
+        self._banned = banned_ids(engine)
 
     def fork_prefix(self, length: int, width: int) -> list[int]:
         """``length`` tokens that end with the ``</Goal>`` of a block of ``width`` branches."""

@@ -1,0 +1,94 @@
+"""Runs what one HTTP request asks for and folds its events: the one path for whole and streamed responses."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any, cast
+
+from multiverse.serving.answers import Answer
+from multiverse.serving.errors import ApiError
+from multiverse.serving.events import Event
+from multiverse.serving.interface import GenerationEngine
+from multiverse.serving.measure import ServerMeter
+from multiverse.serving.merge import merged
+from multiverse.serving.openai import Reply
+from multiverse.serving.request import GenerationRequest
+from multiverse.serving.schema import ChatBody, CompletionBody
+
+
+class Generation:
+    """``respond`` or ``stream`` it, once."""
+
+    def __init__(
+        self,
+        body: ChatBody | CompletionBody,
+        requests: Sequence[GenerationRequest],
+        engine: GenerationEngine,
+        meter: ServerMeter,
+        reply: Reply,
+    ) -> None:
+        self._body = body
+        self._engine = engine
+        self._meter = meter
+        self._reply = reply
+        tags = body.parallel.tags
+        self._answers = [Answer(request, engine.tokens, engine.manifest.tag_ids, tags=tags) for request in requests]
+
+    async def respond(self) -> dict[str, Any]:
+        """The whole response."""
+        async with aclosing(self._events()) as events:
+            async for index, event in events:
+                self._answers[index].push(event)
+        return self._reply.response(self._answers)
+
+    async def stream(self) -> AsyncGenerator[dict[str, Any], None]:
+        """The chunks of a streamed response."""
+        greeted: set[int] = set()
+        async with aclosing(self._events()) as events:
+            async for index, event in events:
+                if index not in greeted:
+                    greeted.add(index)
+                    if (first := self._reply.first(index)) is not None:
+                        yield first
+                for chunk in self._chunks(index, event):
+                    yield chunk
+        if self._body.stream_options is not None and self._body.stream_options.include_usage:
+            yield self._reply.usage(self._answers)
+
+    def _chunks(self, index: int, event: Event) -> list[dict[str, Any]]:
+        answer = self._answers[index]
+        chunks = []
+        text = answer.push(event)
+        top = answer.request.sampling.logprobs
+        if text is not None and (text.text or (top is not None and text.logprobs)):
+            chunks.append(self._reply.piece(index, text, top))
+        if self._body.parallel.stream_branches and (progress := answer.progress(event)) is not None:
+            chunks.append(self._reply.progress(index, progress))
+        if answer.finished:
+            chunks.append(self._reply.finish(index, answer))
+        return chunks
+
+    def _events(self) -> AsyncGenerator[tuple[int, Event], None]:
+        return merged([self._measured(answer.request) for answer in self._answers])
+
+    async def _measured(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        meter = self._meter.started(request.parallel.mode)
+        begun = False
+        try:
+            async with aclosing(cast(AsyncGenerator[Event, None], self._engine.generate(request))) as events:
+                async for event in events:
+                    begun = True
+                    meter.event(event)
+                    yield event
+        except ValueError as error:
+            meter.failed()
+            if request.sampling.json_schema is None or begun:
+                raise
+            # Only the engine's grammar compiler knows which schemas it can follow.
+            raise ApiError(
+                400, f"response_format.json_schema cannot be followed: {error}", "response_format"
+            ) from error
+        except Exception:
+            meter.failed()
+            raise
+        finally:
+            meter.ended()
