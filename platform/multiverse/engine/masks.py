@@ -51,11 +51,12 @@ class SegmentRules(AdapterLogitsProcessor):
 
     def new_req_logits_processor(self, params: SamplingParams) -> Callable[[list[int], torch.Tensor], torch.Tensor]:
         rules = Rules.of(params)
-        masked, ends, padding = list(rules.masked), list(rules.end_ids), self._tokens
+        masked, ends = torch.tensor(rules.masked, dtype=torch.long), list(rules.end_ids)
+        padding = self._tokens
 
         def apply(output: list[int], logits: torch.Tensor) -> torch.Tensor:
             logits[padding:] = -torch.inf
-            if masked:
+            if len(masked):
                 logits[masked] = -torch.inf
             if rules.closer is None:
                 return logits

@@ -89,6 +89,10 @@ class VllmEngine:
             task.cancel()
         self._llm.shutdown()
 
+    async def check_health(self) -> None:
+        """Raises vLLM's EngineDeadError if its processes are gone."""
+        await self._llm.check_health()
+
     # ---- segments -------------------------------------------------------------------------------------------------
 
     async def run(self, segment: Segment) -> AsyncIterator[Delta]:

@@ -33,6 +33,27 @@ class BranchText:
         return text
 
 
+class OuterText:
+    """The text outside all branches as people want to see it: conclusions, but neither tags nor goals."""
+
+    def __init__(self, codec: Codec, tag_ids: Mapping[str, int]) -> None:
+        self._codec = codec
+        self._tags = {id: tag for tag, id in tag_ids.items()}
+        self._stream = codec.stream()
+        self._in_goal = False
+
+    def push(self, ids: Sequence[int]) -> str:
+        text = ""
+        for id in ids:
+            tag = self._tags.get(id)
+            if tag is not None:
+                self._in_goal = tag == "<Goal>" or (self._in_goal and tag != "</Goal>")
+                self._stream = self._codec.stream()
+            elif not self._in_goal:
+                text += self._stream.push([id])
+        return text
+
+
 def inner_text(text: str) -> str:
     """The same for the whole text of a branch, which has the blocks inside it."""
     return outline_text(_PATH.sub("", text))

@@ -1,4 +1,4 @@
-"""`multiverse.structure.flatten` for a stream: text and tags in reading order, the flattened text as it becomes certain.
+"""`multiverse.structure.flatten` for a stream: text and tags in reading order in, flattened text out.
 
 Total: of damaged structure, tags go and text stays, but for what stands in a goal or a conclusion.
 """

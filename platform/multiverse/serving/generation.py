@@ -2,14 +2,14 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 from multiverse.serving.answers import Answer
 from multiverse.serving.errors import ApiError
 from multiverse.serving.events import Event
 from multiverse.serving.interface import GenerationEngine
 from multiverse.serving.measure import ServerMeter
-from multiverse.serving.merge import merged
+from multiverse.serving.merge import closing, merged
 from multiverse.serving.openai import Reply
 from multiverse.serving.request import GenerationRequest
 from multiverse.serving.schema import ChatBody, CompletionBody
@@ -74,7 +74,7 @@ class Generation:
         meter = self._meter.started(request.parallel.mode)
         begun = False
         try:
-            async with aclosing(cast(AsyncGenerator[Event, None], self._engine.generate(request))) as events:
+            async with closing(self._engine.generate(request)) as events:
                 async for event in events:
                     begun = True
                     meter.event(event)

@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 import pydantic_core
@@ -98,6 +98,7 @@ def build_asgi(engine: GenerationEngine, model_name: str, recorders: Sequence[Re
 
     @app.exception_handler(Exception)
     @app.exception_handler(ApiError)
+    @app.exception_handler(ClientGone)
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: Exception) -> Response:
         return _response(_as_api_error(error))
@@ -118,7 +119,8 @@ class EventStream(Response):
         self._chunks = chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _unless_gone(self._send_all(scope, receive, send), receive)
+        with suppress(ClientGone):
+            await _unless_gone(self._send_all(scope, receive, send), receive)
 
     async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._chunks):

@@ -8,6 +8,11 @@ from typing import TypeVar, cast
 T = TypeVar("T")
 
 
+def closing(source: AsyncIterator[T]) -> aclosing[AsyncGenerator[T, None]]:
+    """``aclosing`` for what is declared as an iterator and is a generator."""
+    return aclosing(cast(AsyncGenerator[T, None], source))
+
+
 async def merged(sources: Sequence[AsyncIterator[T]]) -> AsyncGenerator[tuple[int, T], None]:
     """Items of all sources with their source's index, as they come. The first error ends all.
 
@@ -17,7 +22,7 @@ async def merged(sources: Sequence[AsyncIterator[T]]) -> AsyncGenerator[tuple[in
 
     async def pump(index: int, source: AsyncIterator[T]) -> None:
         try:
-            async with aclosing(cast(AsyncGenerator[T, None], source)):
+            async with closing(source):
                 async for item in source:
                     items.put_nowait((index, item))
         finally:
@@ -32,7 +37,6 @@ async def merged(sources: Sequence[AsyncIterator[T]]) -> AsyncGenerator[tuple[in
                 yield item
                 continue
             open_pumps -= 1
-            await asyncio.sleep(0)  # the pump that said so still has to end
             for pump_task in pumps:
                 if pump_task.done():
                     pump_task.result()

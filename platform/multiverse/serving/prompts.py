@@ -64,7 +64,7 @@ def _check_tags(ids: Sequence[int], engine: GenerationEngine) -> None:
     for index, id in enumerate([*ids, None]):
         if id is None or id in tags:
             # A tag that is spelled with ordinary tokens is text: it must neither open nor close anything here.
-            pieces.append(engine.tokens.decode(ids[start:index]).replace("<", "‹"))
+            pieces.append(engine.tokens.decode(ids[start:index]).replace("<", "("))
             pieces.append("" if id is None else tags[id])
             start = index + 1
     try:

@@ -1,4 +1,4 @@
-"""Events, which come as branches run, to tokens in reading order: the first branch live, its siblings one after the other."""
+"""Events, which come as branches run, to tokens in reading order: the first branch live, its siblings after it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,23 +1,94 @@
-from enum import IntEnum
-from dataclasses import dataclass
+"""The tags, and what each token is to the layout: a tag, white space, or ordinary text (see docs/structures.md)."""
+
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
 from functools import cached_property
+
 import numpy as np
+
+LAYOUT_VERSION = 1
+"""Raised when the same token ids would get other positions or another visibility: caches must not be shared."""
+
+LEAD_IN = "Let's think in parallel."
+"""The optional line before a block that announces it."""
+
+
 class Kind(IntEnum):
-    TEXT=0; SPACE=1; THINK=2; THINK_END=3; PARALLEL=4; PARALLEL_END=5; GOAL=6; GOAL_END=7; OUTLINE=8; OUTLINE_END=9; PATH=10; PATH_END=11; CONCLUSION=12; CONCLUSION_END=13
-TAGS={("</" if k.name.endswith("_END") else "<")+k.name.removesuffix("_END").title()+">":k for k in Kind if k>1}
-LAYOUT_VERSION=1
+    TEXT = 0
+    SPACE = 1
+    THINK = 2
+    THINK_END = 3
+    PARALLEL = 4
+    PARALLEL_END = 5
+    GOAL = 6
+    GOAL_END = 7
+    OUTLINE = 8
+    OUTLINE_END = 9
+    PATH = 10
+    PATH_END = 11
+    CONCLUSION = 12
+    CONCLUSION_END = 13
+
+    @property
+    def is_tag(self) -> bool:
+        return self > Kind.SPACE
+
+    @property
+    def is_closer(self) -> bool:
+        return self.is_tag and self % 2 == 1
+
+
+def _name(kind: Kind) -> str:
+    return f"<{'/' if kind.is_closer else ''}{kind.name.removesuffix('_END').title()}>"
+
+
+TAGS: dict[str, Kind] = {_name(kind): kind for kind in Kind if kind.is_tag}
+"""Tag strings in the order of their kinds: ``"<Think>" -> Kind.THINK`` and so on."""
+
+NAMES: dict[Kind, str] = {kind: name for name, kind in TAGS.items()}
+
+TAG_PATTERN = re.compile("|".join(map(re.escape, TAGS)))
+
+
 @dataclass(frozen=True)
 class Vocabulary:
-    tag_ids: Mapping[str,int]; space_ids: frozenset; size:int
+    """What a tokenizer's ids are. ``space_ids``: ids whose text is white space only; ids from ``size`` on are text."""
+
+    tag_ids: Mapping[str, int]
+    space_ids: frozenset[int]
+    size: int
+
     @cached_property
-    def _table(self):
-        t=np.zeros(self.size,np.uint8)
-        t[list(self.space_ids)]=1
-        for s,i in self.tag_ids.items(): t[i]=TAGS[s]
-        return t
-    def kinds(self, ids):
-        a=np.asarray(ids,dtype=np.int64)
-        out=np.zeros(len(a),np.uint8); ok=a<self.size; out[ok]=self._table[a[ok]]; return out
-    def kind(self,i): return Kind(self._table[i])
-    def id(self,t): return self.tag_ids[t]
+    def _table(self) -> np.ndarray:
+        table = np.full(self.size + 1, Kind.TEXT, dtype=np.uint8)
+        table[list(self.space_ids)] = Kind.SPACE
+        for tag, id in self.tag_ids.items():
+            table[id] = TAGS[tag]
+        return table
+
+    def kinds(self, token_ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """[num_tokens] uint8 of `Kind`."""
+        ids = np.asarray(token_ids, dtype=np.int64)
+        return self._table[np.minimum(ids, self.size)]
+
+    def kind(self, token_id: int) -> Kind:
+        return Kind(int(self._table[min(token_id, self.size)]))
+
+    def id(self, tag: str) -> int:
+        """The token id of a tag, ``"<Path>"`` for instance."""
+        return self.tag_ids[tag]
+
+
+def split_words(text: str) -> list[str]:
+    """Text as words: each tag, each run of white space and each other run of characters is one. Joined they are the text."""
+    words = []
+    for piece in re.split(f"({TAG_PATTERN.pattern})", text):
+        words += [piece] if piece in TAGS else re.findall(r"\s+|\S+", piece)
+    return words
+
+
+def word_kinds(words: Sequence[str]) -> np.ndarray:
+    """[num_words] uint8 of `Kind`, for tokens that are words: a tag is its kind, a white-space-only word SPACE, else TEXT."""
+    return np.array([TAGS.get(word, Kind.SPACE if word.isspace() else Kind.TEXT) for word in words], dtype=np.uint8)

@@ -1,0 +1,129 @@
+"""The command line ``multiverse``. Heavy modules are imported by the command that needs them: help comes at once."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="multiverse",
+    help="Parallel generation decided by the model: MapReduce inside one completion.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+Config = Annotated[Path | None, typer.Option("--config", help="YAML with the fields of AppConfig, or a Serve file.")]
+Model = Annotated[str | None, typer.Option("--model", help="Directory, hub id, s3:// prefix or builtin:smollm2-135m.")]
+
+
+@app.callback()
+def _quiet() -> None:
+    """Settings that hold for all commands."""
+    for name, value in {"VLLM_NO_USAGE_STATS": "1", "RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1"}.items():
+        os.environ.setdefault(name, value)
+
+
+@app.command()
+def prepare(
+    source: Annotated[str, typer.Argument(help="Directory, hub id, s3:// prefix or builtin:smollm2-135m.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Directory; default: in the cache.")] = None,
+    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    seed: Annotated[int, typer.Option(help="Seed of the tag rows' noise.")] = 0,
+) -> None:
+    """Make a model ready: the tags as single tokens, and multiverse.json beside it. Prints the directory."""
+    from multiverse.models.prepare import prepare as prepare_model
+
+    with _said_plainly():
+        typer.echo(prepare_model(source, out, dtype=dtype, seed=seed))
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The user's message.")],
+    mode: Annotated[str | None, typer.Option(help="auto, force or off; default: auto if trained, else off.")] = None,
+    width: Annotated[int | None, typer.Option(help="Branches, in mode force.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Tokens of all branches.")] = 512,
+    temperature: Annotated[float, typer.Option(help="0: the most likely token.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="Makes sampling reproducible.")] = None,
+    model: Model = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Generate in this process, and watch the branches grow. Then: tokens, critical path, x, seconds."""
+    from multiverse.commands.generate import run
+
+    body: dict[str, Any] = {
+        "messages": [{"role": "user", "content": prompt}],
+        "max_completion_tokens": max_tokens,
+        "temperature": temperature,
+        "seed": seed,
+        "parallel": {"mode": mode, "width": width},
+    }
+    with _said_plainly():
+        run(_config(config, model), body, as_json=as_json)
+
+
+@app.command()
+def serve(
+    config: Config = None,
+    model: Model = None,
+    port: Annotated[int | None, typer.Option(help="Default: of the Serve file, or 8000.")] = None,
+    host: Annotated[str | None, typer.Option(help="Default: of the Serve file, or 127.0.0.1.")] = None,
+) -> None:
+    """Serve the OpenAI API on Ray Serve, which is started here unless it runs. Ctrl-C stops all."""
+    from multiverse.commands.serve import run
+
+    with _said_plainly():
+        run(_config(config, model), config, host, port)
+
+
+@app.command()
+def layout(
+    file: Annotated[Path, typer.Argument(help='JSON lines {"tokens": [...]}; tags are tags, all else one word.')],
+) -> None:
+    """Per line: positions, hidden keys of each token, the next position, parallelism."""
+    from multiverse.commands.structure import layout_line
+
+    with _said_plainly(), file.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                typer.echo(json.dumps(layout_line(line, f"{file}, line {number}"), separators=(",", ":")))
+
+
+@app.command()
+def inspect(
+    files: Annotated[list[Path], typer.Argument(help="Structured chains, as text.")], as_json: AsJson = False
+) -> None:
+    """Per file: valid or the error, blocks, widths, depth, tokens (words), critical path, parallelism."""
+    from multiverse.commands.structure import inspect_file, show
+
+    with _said_plainly():
+        reports = [inspect_file(path) for path in files]
+    show(reports)
+    if as_json:
+        typer.echo(json.dumps({"files": reports}))
+    if not all(report["valid"] for report in reports):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _said_plainly() -> Iterator[None]:
+    """What the user can put right is one line on stderr, not a traceback."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        typer.echo(f"multiverse: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _config(path: Path | None, model: str | None) -> Any:
+    from multiverse.config import AppConfig
+
+    config = AppConfig() if path is None else AppConfig.load(path)
+    return config if model is None else AppConfig.of(config.model_dump() | {"model": model})

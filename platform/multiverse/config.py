@@ -1,0 +1,100 @@
+"""Configuration of the server: what YAML files and the command line may say."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from multiverse.validation import explain
+
+if TYPE_CHECKING:
+    from multiverse.engine.config import EngineConfig
+
+DEFAULT_MODEL = "builtin:smollm2-135m"
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names file, field, value and what would be right."""
+
+
+class EngineOptions(BaseModel):
+    """One engine (see `multiverse.engine.config.EngineConfig`). None: the engine decides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    max_model_len: int | None = Field(None, ge=64, description="Tokens of one sequence, joined branches included.")
+    kv_cache_gib: float = Field(2.0, gt=0, description="Size of the KV cache.")
+    kv_cache_blocks: int | None = Field(None, ge=2, description="The same in blocks; wins where both are given.")
+    block_size: int | None = Field(None, ge=1, description="Tokens per KV block.")
+    max_num_seqs: int = Field(64, ge=1, description="Segments that run at the same time.")
+    enforce_eager: bool = Field(False, description="True: no compilation; starts sooner, decodes slower.")
+    tensor_parallel_size: int = Field(1, ge=1)
+    seed: int = Field(0, ge=0)
+    threads: int | None = Field(None, ge=1, description="CPU threads.")
+    self_test: bool = Field(True, description="Check one join against the layout's forward before serving.")
+
+
+class AppConfig(BaseModel):
+    """The server: one model, its engine, and how Ray Serve runs it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(
+        DEFAULT_MODEL, min_length=1, description="A prepared directory, or anything that `multiverse prepare` takes."
+    )
+    served_name: str | None = Field(
+        None, min_length=1, description="The model's name in requests; default: from `model`."
+    )
+    engine: EngineOptions = EngineOptions()
+    max_ongoing_requests: int = Field(256, ge=1, description="Requests a replica works on; more wait in Serve's proxy.")
+    max_queued_requests: int = Field(-1, ge=-1, description="Requests that may wait; more get 503. -1: no limit.")
+    num_cpus: float = Field(1, ge=0, description="CPUs that Ray counts for a replica.")
+    num_gpus: float = Field(0, ge=0, description="GPUs that Ray gives to a replica.")
+
+    @property
+    def name(self) -> str:
+        """The name under which the model is served."""
+        return self.served_name or self.model.rstrip("/").removeprefix("builtin:").rpartition("/")[2]
+
+    @classmethod
+    def of(cls, values: Any, source: str = "configuration") -> "AppConfig":
+        """Check ``values``. Raises ConfigError, beginning with ``source``."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {explain(error)[1]}") from error
+
+    @classmethod
+    def load(cls, path: Path) -> "AppConfig":
+        """Read a YAML file: this configuration alone, or a Ray Serve file, whose first application's ``args`` it is.
+
+        Raises ConfigError.
+        """
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not YAML: {error}") from error
+        if isinstance(values, dict) and isinstance(values.get("applications"), list) and values["applications"]:
+            application = values["applications"][0]
+            values = application.get("args") if isinstance(application, dict) else application
+        return cls.of({} if values is None else values, str(path))
+
+    def engine_config(self) -> "EngineConfig":
+        """The engine's settings. Prepares the model first if it is not; takes seconds to minutes the first time.
+
+        Raises ValueError as `multiverse.models.prepare.prepare` does.
+        """
+        from multiverse.engine.config import EngineConfig
+        from multiverse.models.manifest import FILE_NAME
+        from multiverse.models.prepare import prepare
+
+        options = self.engine.model_dump()
+        gib = options.pop("kv_cache_gib")
+        directory = Path(self.model).expanduser()
+        if not (directory / FILE_NAME).exists():
+            directory = prepare(self.model, dtype=self.engine.dtype)
+        return EngineConfig(model=directory, kv_cache_bytes=int(gib * 2**30), **options)

@@ -1,0 +1,121 @@
+"""``force`` mode: the engine opens a block, its outlines written under a grammar, so any model can go parallel."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+
+from multiverse.engine.segment import Segment
+from multiverse.serving.blocks import grow, run_block
+from multiverse.serving.events import FinishReason
+from multiverse.serving.pieces import Outline, encode
+from multiverse.serving.region import Region
+from multiverse.serving.seeds import derived_seed
+from multiverse.serving.session import Session
+
+CONCLUSION_TOKENS = 64
+"""The most an untrained model writes behind the join: it does not know that a conclusion ends."""
+TOKENS_PER_LINE = 40
+_WORD = r"[^<\s]{1,20}"
+# Whole words, so that no bound cuts one; two of them, so that a line says something.
+_LINE = rf"{_WORD}( {_WORD}){{1,7}}"
+
+
+def plan_regex(width: int | None, max_width: int) -> str:
+    """Numbered lines ``1: some words``: exactly ``width``, or 2 to ``max_width`` where the model stops by itself."""
+    least, most = (width, width) if width is not None else (2, max(2, max_width))
+    lines = [rf"{number}: {_LINE}" for number in range(1, most + 1)]
+    optional = ""
+    for line in reversed(lines[least:]):
+        optional = rf"(\n{line}{optional})?"
+    return r"\n".join(lines[:least]) + optional
+
+
+def parse_plan(text: str, complete: bool, width: int | None) -> tuple[Outline, ...]:
+    """The outlines of a plan; none if it does not hold the lines asked for. Not ``complete``: its last line is cut."""
+    lines = text.strip().split("\n")
+    if not complete:
+        lines.pop()
+    outlines = []
+    for number, line in enumerate(lines, start=1):
+        label, _, words = line.partition(": ")
+        if label != str(number) or not words.strip() or "<" in words:
+            return ()
+        outlines.append(Outline(line, f"{number}:", f" {words.strip()}\n"))
+    return tuple(outlines) if len(outlines) == width or (width is None and len(outlines) >= 2) else ()
+
+
+async def run_forced(root: Region) -> FinishReason:
+    """Open a block at the top, run it, and conclude; without a plan go on sequentially."""
+    session = root.session
+    outlines = await _plan(session)
+    if not outlines:
+        root.fall_back("no_plan")
+        return await grow(root)
+    if not root.affords(goal := encode(session.codec, _goal(outlines)), outlines):
+        root.fall_back("no_room")
+        return await grow(root)
+    root.write(goal)
+    # The branches start from this KV; without it each of them would compute it.
+    await root.prefill()
+    if not await run_block(root, outlines):
+        return root.end("length", outlines)
+    return await grow(root) if session.limits.trained else await _conclude(root)
+
+
+async def _plan(session: Session) -> tuple[Outline, ...]:
+    """Have the outlines written. Their tokens are no part of the answer."""
+    request, codec = session.request, session.codec
+    width, most = request.parallel.width, max(2, request.parallel.max_width)
+    count = f"exactly {width} lines" if width is not None else f"2 to {most} lines"
+    text = _prompt().format(question=request.question.strip(), count=count)
+    tokens = codec.chat([{"role": "user", "content": text}])
+    max_tokens = TOKENS_PER_LINE * (width or most)
+    if len(tokens) + max_tokens > session.limits.max_model_len:
+        return ()
+    segment = Segment(
+        id=session.segment_id(),
+        tokens=tuple(tokens),
+        sampling=replace(
+            request.sampling,
+            max_tokens=max_tokens,
+            seed=derived_seed(request.sampling.seed, (), 0, "plan"),
+            logprobs=None,
+            regex=plan_regex(width, most),
+        ),
+        masked=tuple(sorted(codec.vocabulary.tag_ids.values())),
+        priority=request.arrival,
+        cache_salt=request.cache_salt,
+    )
+    written: list[int] = []
+    complete = False
+    stream = session.open(segment)
+    try:
+        async for delta in stream:
+            written += delta.tokens
+            complete = delta.finish == "stop"
+    finally:
+        await stream.aclose()
+    return parse_plan(codec.decode(written), complete, width)
+
+
+def _goal(outlines: Sequence[Outline]) -> list[str]:
+    pieces = ["<Parallel>", "\n", "<Goal>", "\n"]
+    for outline in outlines:
+        pieces += ["<Outline>", "\n", outline.text, "\n", "</Outline>", "\n"]
+    return [*pieces, "</Goal>"]
+
+
+async def _conclude(root: Region) -> FinishReason:
+    """Let an untrained model write a conclusion of bounded length, and end there."""
+    room = root.room
+    if room < 1:
+        return root.end("length")
+    step = await root.segment(min(room, CONCLUSION_TOKENS), stop="</Conclusion>")
+    short = step.kind == "cut" or (step.kind == "length" and room <= CONCLUSION_TOKENS)
+    return root.end("length" if short else "stop")
+
+
+@cache
+def _prompt() -> str:
+    return resources.files("multiverse.serving").joinpath("plan_prompt.txt").read_text(encoding="utf-8")
