@@ -25,7 +25,13 @@ Model = Annotated[str | None, typer.Option("--model", help="Directory, hub id, s
 @app.callback()
 def _quiet() -> None:
     """Settings that hold for all commands."""
-    for name, value in {"VLLM_NO_USAGE_STATS": "1", "RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1"}.items():
+    for name, value in {
+        "VLLM_NO_USAGE_STATS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "DO_NOT_TRACK": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "TQDM_DISABLE": "1",
+    }.items():
         os.environ.setdefault(name, value)
 
 

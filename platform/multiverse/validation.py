@@ -18,6 +18,8 @@ def explain(error: ValidationError) -> tuple[str, str]:
             return field, f"{field} is missing"
         case "extra_forbidden":
             return field, f"{field} is not a known field (its value is {shown(first['input'])}); leave it out"
+        case "model_type":
+            right = "must be an object"
         case "literal_error":
             right = f"must be {first['ctx']['expected']}"
         case "value_error":

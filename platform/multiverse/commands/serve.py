@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: AppConfig, config_path: Path | None, host: str | None, port: int | None) -> None:
-    """Serve until SIGINT or SIGTERM. What was started here is stopped: the application, and Ray unless it ran before."""
+    """Serve until SIGINT or SIGTERM. Then the application is stopped, and Ray unless it ran before."""
     http = _http_options(config_path) | {k: v for k, v in {"host": host, "port": port}.items() if v is not None}
     # deployments/ lies beside the source root, which is all that an installation knows of.
     sys.path.insert(0, str(_ROOT))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from multiverse.structure.figures import figures
 from multiverse.structure.grammar import GrammarError, parse
@@ -52,13 +52,16 @@ def inspect_file(path: Path) -> dict[str, Any]:
 
 
 def show(reports: list[dict[str, Any]]) -> None:
-    """A table for people."""
-    table = Table("file", "blocks", "widths", "depth", "tokens", "critical path", "x")
+    """A table of the valid files for people, and what is wrong with the others."""
+    console = Console()
+    table = Table(Column("file", overflow="fold"), "blocks", "widths", "depth", "tokens", "critical path", "x")
     for report in reports:
         if report["valid"]:
             widths = " ".join(map(str, report["widths"]))
-            figures = [str(report[name]) for name in ("depth", "tokens", "critical_path")]
-            table.add_row(report["file"], str(report["blocks"]), widths, *figures, f"{report['parallelism']:.3f}")
-        else:
-            table.add_row(report["file"], f"[red]{report['error']}[/red]")
-    Console().print(table)
+            counts = [str(report[name]) for name in ("depth", "tokens", "critical_path")]
+            table.add_row(report["file"], str(report["blocks"]), widths, *counts, f"{report['parallelism']:.3f}")
+    if table.rows:
+        console.print(table)
+    for report in reports:
+        if not report["valid"]:
+            console.print(f"{report['file']}: {report['error']}", markup=False, highlight=False, soft_wrap=True)

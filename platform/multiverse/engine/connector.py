@@ -66,7 +66,8 @@ class MultiverseConnector(KVConnectorBase_V1):
     def bind_gpu_block_pool(self, gpu_block_pool: "BlockPool") -> None:
         self._pool = gpu_block_pool
         per_token = sum(
-            group.kv_cache_spec.page_size_bytes * len(group.layer_names) for group in self._kv_cache_config.kv_cache_groups
+            group.kv_cache_spec.page_size_bytes * len(group.layer_names)
+            for group in self._kv_cache_config.kv_cache_groups
         )
         host_tokens = int(self._spill_gib * 2**30 / (per_token / self._block_size))
         self._table = LeaseTable(gpu_block_pool, host_tokens)
@@ -80,7 +81,7 @@ class MultiverseConnector(KVConnectorBase_V1):
         self._waiting[request.request_id] = _Waiting(directions)
 
     def get_num_new_matched_tokens(self, request: "Request", num_computed_tokens: int) -> tuple[int | None, bool]:
-        """How many tokens past the local hit the leases supply; None: not now (a source is not there yet, or refused)."""
+        """How many tokens past the local hit the leases supply; None: not now (a source is still made, or refused)."""
         waiting = self._waiting[request.request_id]
         if waiting.length != request.num_tokens:
             waiting.length = request.num_tokens

@@ -27,7 +27,12 @@ class Run:
 
 
 def runs(
-    source_blocks: Sequence[int], source_start: int, target_blocks: Sequence[int], target_start: int, length: int, size: int
+    source_blocks: Sequence[int],
+    source_start: int,
+    target_blocks: Sequence[int],
+    target_start: int,
+    length: int,
+    size: int,
 ) -> Iterator[Run]:
     """Split the copy of ``length`` tokens into runs that cross no block border on either side."""
     done = 0
@@ -89,7 +94,7 @@ class KVCaches:
 
     @classmethod
     def of(cls, caches: Sequence[torch.Tensor]) -> "KVCaches":
-        """From the worker's per-layer tensors ``[num_blocks, kv_heads, block_size, 2 * head_dim]`` (one shape and dtype).
+        """From a worker's per-layer tensors ``[num_blocks, kv_heads, block_size, 2 * head_dim]``, of one shape and dtype.
 
         Raises ValueError if the tensors have another form or a packing that cannot be read back.
         """
@@ -104,7 +109,9 @@ class KVCaches:
             return cls([Plane(group, axis=3) for group in groups], first.shape[2])
         return cls([plane for group in groups for plane in _cpu_planes(group)], first.shape[2])
 
-    def copy(self, source: Sequence[int], source_start: int, target: Sequence[int], target_start: int, length: int) -> None:
+    def copy(
+        self, source: Sequence[int], source_start: int, target: Sequence[int], target_start: int, length: int
+    ) -> None:
         """Copy ``length`` tokens between block lists of the cache. Ranges must not overlap."""
         for run in runs(source, source_start, target, target_start, length, self.block_size):
             for plane in self._planes:
@@ -120,7 +127,9 @@ class KVCaches:
                 plane.host_slice(copy, start, step).copy_(plane.read(blocks[start // self.block_size], 0, step))
         return copies
 
-    def scatter(self, host: Sequence[torch.Tensor], start: int, target: Sequence[int], target_start: int, length: int) -> None:
+    def scatter(
+        self, host: Sequence[torch.Tensor], start: int, target: Sequence[int], target_start: int, length: int
+    ) -> None:
         """Copy tokens ``start ... start + length`` of what `gather` gave into the cache."""
         done = 0
         while done < length:
@@ -137,7 +146,7 @@ class KVCaches:
 
 
 def _stack(caches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """One view ``[layers, num_blocks, ...]`` where the layers lie at equal distances in one allocation, else one each."""
+    """One view ``[layers, num_blocks, ...]`` where layers lie at equal distances in one allocation, else one each."""
     first = caches[0]
     offsets = [cache.data_ptr() - first.data_ptr() for cache in caches]
     same = {cache.untyped_storage().data_ptr() for cache in caches}
@@ -153,7 +162,8 @@ def _cpu_planes(group: torch.Tensor) -> list[Plane]:
     head_dim = fused // 2
     halves = group.view(layers, blocks, heads, 2, size * head_dim)
     return [
-        _plane(halves[:, :, :, half], order, size, head_dim) for half, order in enumerate(_probe(group.dtype, size, head_dim))
+        _plane(halves[:, :, :, half], order, size, head_dim)
+        for half, order in enumerate(_probe(group.dtype, size, head_dim))
     ]
 
 

@@ -1,4 +1,4 @@
-"""Logits processor for segments: masked tags, vocabulary padding, and the end of a branch (vLLM ``AdapterLogitsProcessor``)."""
+"""Logits processor for segments (vLLM ``AdapterLogitsProcessor``): masked tags, padding rows, the end of a branch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ KEY = "multiverse"
 @dataclass(frozen=True, slots=True)
 class Rules:
     """masked: ids never sampled. closer: see ``Segment``; ``end_ids`` are the end-of-sequence ids it stands for; it is
-    forced as output token number ``last`` (from 1). After it an end id is forced, which ends the vLLM request one step later.
+    forced as output token number ``last`` (from 1). Behind it an end id is forced, which ends the vLLM request.
     """
 
     masked: tuple[int, ...] = ()

@@ -40,5 +40,9 @@ def overrides(config: Any) -> dict[str, Any]:
         raise ValueError("quantized checkpoints are not tested; prepare an unquantized one")
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     half = head_dim // 2
-    rope = {"rope_type": "default", **(config.rope_parameters or {}), "mrope_section": [half - 2 * (half // 3), half // 3, half // 3]}
+    rope = {
+        "rope_type": "default",
+        **(config.rope_parameters or {}),
+        "mrope_section": [half - 2 * (half // 3), half // 3, half // 3],
+    }
     return {"architectures": [PREFIX + architecture], "rope_parameters": rope}

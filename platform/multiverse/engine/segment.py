@@ -5,7 +5,7 @@ One segment is one vLLM request. Its KV can be kept under a *lease* when it ends
 name leases as *sources* of KV they would otherwise have to compute.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -106,6 +106,6 @@ class SegmentEngine(Protocol):
     A source may name a lease whose segment is still running: the engine waits for it.
     """
 
-    def run(self, segment: Segment) -> AsyncIterator[Delta]: ...
+    def run(self, segment: Segment) -> AsyncGenerator[Delta, None]: ...
 
     async def release(self, leases: Sequence[str]) -> None: ...

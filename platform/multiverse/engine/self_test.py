@@ -53,8 +53,8 @@ async def self_test(engine: "VllmEngine") -> float:
     allowed = TOLERANCE[engine.config.dtype]
     if worst > allowed:
         raise SelfTestError(
-            f"the join self-test is off: log-probabilities differ by {worst:.2g} from the layout's forward, allowed are "
-            f"{allowed:g} in {engine.config.dtype}; this vLLM version lays its KV cache or positions out differently"
+            f"the join self-test is off: log-probabilities differ by {worst:.2g} from the layout's forward, in "
+            f"{engine.config.dtype} {allowed:g} are allowed; this vLLM version lays KV cache or positions out differently"
         )
     return worst
 

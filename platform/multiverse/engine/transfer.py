@@ -1,7 +1,7 @@
 """What the engine tells the connector with a request, and the connector its worker: plain data.
 
-A segment's directions travel as ``SamplingParams(extra_args={"kv_transfer_params": ...})``, vLLM's per-request channel to
-a KV connector, and arrive as ``request.kv_transfer_params``.
+A segment's directions travel as ``SamplingParams(extra_args={"kv_transfer_params": ...})``, vLLM's channel from a
+request to a KV connector, and arrive as ``request.kv_transfer_params``.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from multiverse.engine.segment import Source
 
 @dataclass(frozen=True, slots=True)
 class Directions:
-    """What the connector does for one request. ``leasing_ids``: sampled ids of which one must be in the output for a lease."""
+    """What the connector does for one request. ``leasing_ids``: one of these must be in the output for a lease."""
 
     segment: str
     owner: int
@@ -84,7 +84,7 @@ class ConnectorStats(KVConnectorStats):
     """
 
     def reset(self) -> None:
-        self.data = {}
+        self.data: dict[str, Any] = {}
 
     def aggregate(self, other: KVConnectorStats) -> KVConnectorStats:
         """The newer report holds all of the older one."""

@@ -1,34 +1,36 @@
 """`VllmEngine`: runs segments on stock vLLM, and rebuilds KV that may not be computed as plain text.
 
-    segment --submit--> vLLM request --tokens--> deltas
-                 ^            |
-                 |      refused by the guard (KV of a closed block is missing)
-                 |            v
-                 +-- leases -- rebuild: prefix, each branch as a prefill-only request, join; innermost block first
+segment --submit--> vLLM request --tokens--> deltas
+             ^            |
+             |      refused by the guard (KV of a closed block is missing)
+             |            v
+             +-- leases -- rebuild: prefix, each branch as a prefill-only request, join; innermost block first
 """
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from vllm import SamplingParams
 from vllm.inputs import TokensPrompt
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-from vllm.v1.metrics.loggers import StatLoggerBase
-from vllm.v1.metrics.stats import IterationStats, SchedulerStats
+from vllm.v1.engine.async_llm import AsyncLLM
 
 from multiverse.engine.config import EngineConfig
 from multiverse.engine.connector import RELEASE
 from multiverse.engine.masks import Rules
-from multiverse.engine.segment import Delta, Sampling, Segment, Source, TokenLogprob
+from multiverse.engine.rebuild import Rebuilder
+from multiverse.engine.reports import EngineStats, Reports
+from multiverse.engine.segment import Delta, Finish, Segment, TokenLogprob
 from multiverse.engine.transfer import Directions
 from multiverse.engine.vllm_setup import start_vllm
 from multiverse.models.manifest import Manifest
-from multiverse.structure.layout import Block, Layout, layout
+from multiverse.models.tokens import Tokens
+from multiverse.structure.layout import layout
 
 MAX_ATTEMPTS = 64
 """How often one segment may be refused before the engine says that its KV cache is too small."""
@@ -38,42 +40,32 @@ class EngineError(RuntimeError):
     """vLLM failed a segment, or the KV cache is too small for it."""
 
 
-@dataclass(slots=True)
-class EngineStats:
-    """The engine's figures: gauges from the connector's last report, counters since the start."""
-
-    leases: int = 0
-    leased_blocks: int = 0
-    lease_spills: int = 0
-    lease_drops: int = 0
-    free_blocks: int = 0
-    preemptions: int = 0
-    running: int = 0
-    waiting: int = 0
-    prefix_cache_queries: int = 0
-    prefix_cache_hits: int = 0
-    rebuilds: dict[str, int] = field(default_factory=dict)
-
-
 class VllmEngine:
-    """A `SegmentEngine` over one vLLM instance. Make it with `start`, end it with `shutdown`."""
+    """A `SegmentEngine` over one vLLM instance. Make it with `start`, end it with `shutdown`.
 
-    def __init__(self, config: EngineConfig) -> None:
+    end_ids: ids that end a sequence. max_model_len: tokens of one sequence, joined branches included.
+    """
+
+    def __init__(self, config: EngineConfig, llm: AsyncLLM, reports: Reports) -> None:
         self.config = config
         self.manifest = Manifest.load(config.model)
         self.vocabulary = self.manifest.vocabulary()
-        self.stats = EngineStats()
-        self._refusals: dict[str, asyncio.Future[str]] = {}
+        self.end_ids = Tokens.load(config.model).eos_ids
+        self.max_model_len: int = llm.model_config.max_model_len
+        self._llm = llm
+        self._reports = reports
+        self._rebuilder = Rebuilder(self, self.vocabulary)
         self._draining: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count()
 
     @classmethod
     async def start(cls, config: EngineConfig) -> "VllmEngine":
-        """Start vLLM (blocking work in a thread is vLLM's own) and, unless switched off, run the self-test."""
-        engine = cls(config)
-        engine._llm = start_vllm(config, engine._stat_logger)
-        engine.max_model_len = engine._llm.model_config.max_model_len
-        engine.end_ids = _end_ids(config)
+        """Start vLLM and, unless switched off, run the self-test.
+
+        Raises ValueError for settings the engine cannot work with, and SelfTestError.
+        """
+        reports = Reports()
+        engine = cls(config, start_vllm(config, reports.logger), reports)
         if config.self_test:
             from multiverse.engine.self_test import self_test
 
@@ -83,6 +75,10 @@ class VllmEngine:
                 engine.shutdown()
                 raise
         return engine
+
+    @property
+    def stats(self) -> EngineStats:
+        return self._reports.stats
 
     def shutdown(self) -> None:
         for task in self._draining:
@@ -95,10 +91,12 @@ class VllmEngine:
 
     # ---- segments -------------------------------------------------------------------------------------------------
 
-    async def run(self, segment: Segment) -> AsyncIterator[Delta]:
+    async def run(self, segment: Segment) -> AsyncGenerator[Delta, None]:
         """Run one segment (see `SegmentEngine`). Raises EngineError if vLLM fails it."""
         if layout(self.vocabulary.kinds(segment.tokens)).guarded == len(segment.tokens) > 0:
-            raise ValueError(f"segment {segment.id} ends with a branch that has siblings: nothing can be generated there")
+            raise ValueError(
+                f"segment {segment.id} ends with a branch that has siblings: nothing can be generated there"
+            )
         delivered: list[int] = []
         rebuilt: list[str] = []
         current = segment
@@ -119,7 +117,7 @@ class VllmEngine:
                 self.stats.rebuilds[reason] = self.stats.rebuilds.get(reason, 0) + 1
                 await self.release(rebuilt)
                 tokens = [*segment.tokens, *delivered]
-                sources, rebuilt = await self._rebuild(tokens, segment)
+                sources, rebuilt = await self._rebuilder.rebuild(tokens, segment)
                 current = replace(
                     segment,
                     tokens=tokens,
@@ -145,11 +143,10 @@ class VllmEngine:
         """Wait until no ended segment is still in vLLM."""
         await asyncio.gather(*self._draining)
 
-    async def _attempt(self, segment: Segment) -> AsyncIterator[Delta | str]:
+    async def _attempt(self, segment: Segment) -> AsyncGenerator[Delta | str, None]:
         """One vLLM request for a segment: its deltas, or the reason for which the guard refused it."""
         key = f"{segment.id}@{next(self._numbers)}"
-        refusal: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._refusals[key] = refusal
+        refusal = self._reports.refusal(key)
         outputs = self._llm.generate(
             TokensPrompt(prompt_token_ids=list(segment.tokens), cache_salt=segment.cache_salt or None),
             self._params(segment, key),
@@ -183,7 +180,7 @@ class VllmEngine:
                     return
         finally:
             if not drained:
-                self._refusals.pop(key, None)
+                self._reports.forget(key)
                 if step is not None:
                     step.cancel()
                     await asyncio.gather(step, return_exceptions=True)
@@ -204,7 +201,7 @@ class VllmEngine:
             try:
                 await asyncio.wait((last, refusal), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                self._refusals.pop(key, None)
+                self._reports.forget(key)
                 last.cancel()
                 await asyncio.gather(last, return_exceptions=True)
                 await outputs.aclose()
@@ -216,7 +213,7 @@ class VllmEngine:
     def _delta(self, segment: Segment, completion: Any, text: str) -> Delta:
         tokens = list(completion.token_ids)
         logprobs = completion.logprobs
-        finish = {"stop": "stop", "length": "length", None: None}[completion.finish_reason]
+        finish: Finish | None = completion.finish_reason
         if segment.prefill_only:
             return Delta((), finish="stop")
         if segment.closer in tokens:
@@ -270,126 +267,7 @@ class VllmEngine:
             extra_args={"kv_transfer_params": directions.to_params(), **rules.to_extra()},
         )
 
-    # ---- rebuild --------------------------------------------------------------------------------------------------
-
-    async def _rebuild(self, tokens: list[int], like: Segment, base: Sequence[Source] = ()) -> tuple[list[Source], list[str]]:
-        """Make the KV of ``tokens`` up to where plain text may go on: sources that cover it, and their leases.
-
-        ``base``: sources for a beginning of the tokens that is there already. The last block past it is taken apart:
-        its prefix, then each branch behind that prefix. Each part that itself holds closed blocks goes the same way.
-        """
-        covered = base[-1].stop if base else 0
-        block = _last_block(layout(self.vocabulary.kinds(tokens)), covered)
-        if block is None:
-            return list(base), []
-        prefix, sources, leases = tokens[: block.fork], list(base), list[str]()
-        try:
-            if block.fork > covered:
-                sources, leases = await self._prefill(prefix, like, base)
-            behind = list(sources)
-            parts = await asyncio.gather(
-                *(self._prefill(prefix + tokens[span.start : span.end], like, behind) for span in block.spans),
-                return_exceptions=True,
-            )
-            leases += [lease for part in parts if not isinstance(part, BaseException) for lease in part[1]]
-            for part, span in zip(parts, block.spans, strict=True):
-                if isinstance(part, BaseException):
-                    raise part
-                own = [source for source in part[0] if source.stop > block.fork]
-                sources += [_moved(source, block.fork, span.start - block.fork) for source in own]
-        except BaseException:
-            await self.release(leases)
-            raise
-        return sources, leases
-
-    async def _prefill(self, tokens: list[int], like: Segment, base: Sequence[Source]) -> tuple[list[Source], list[str]]:
-        """Sources that cover all of ``tokens``, and the leases made for them."""
-        sources, leases = await self._rebuild(tokens, like, base)
-        lease = f"rebuild-{next(self._numbers)}"
-        segment = Segment(
-            id=lease,
-            tokens=tokens,
-            sampling=Sampling(max_tokens=1, temperature=0.0),
-            sources=tuple(sources),
-            lease=lease,
-            release=tuple(leases),
-            prefill_only=True,
-            priority=like.priority,
-            cache_salt=like.cache_salt,
-        )
-        try:
-            async for _ in self.run(segment):
-                pass
-        except BaseException:
-            await self.release([*leases, lease])
-            raise
-        return [Source(lease, 0, len(tokens), 0)], [lease]
-
-    # ---- reports --------------------------------------------------------------------------------------------------
-
-    def _stat_logger(self, vllm_config: Any, engine_index: int = 0) -> StatLoggerBase:
-        return _Reports(self)
-
-    def report(self, scheduler: SchedulerStats | None, iteration: IterationStats | None) -> None:
-        """Take in one step's statistics; wakes the segments that the guard refused."""
-        stats = self.stats
-        if iteration is not None:
-            stats.preemptions += iteration.num_preempted_reqs
-        if scheduler is None:
-            return
-        stats.running, stats.waiting = scheduler.num_running_reqs, scheduler.num_waiting_reqs
-        stats.prefix_cache_queries += scheduler.prefix_cache_stats.queries
-        stats.prefix_cache_hits += scheduler.prefix_cache_stats.hits
-        connector = scheduler.kv_connector_stats or {}
-        for key, reason in connector.get("refused", ()):
-            refusal = self._refusals.get(key)
-            if refusal is not None and not refusal.done():
-                refusal.set_result(reason)
-        for name in ("leases", "leased_blocks", "lease_spills", "lease_drops", "free_blocks"):
-            if name in connector:
-                setattr(stats, name, connector[name])
-
-
-class _Reports(StatLoggerBase):
-    def __init__(self, engine: VllmEngine) -> None:
-        self._engine = engine
-
-    def record(
-        self,
-        scheduler_stats: SchedulerStats | None,
-        iteration_stats: IterationStats | None,
-        mm_cache_stats: Any = None,
-        engine_idx: int = 0,
-    ) -> None:
-        self._engine.report(scheduler_stats, iteration_stats)
-
-    def log_engine_initialized(self) -> None:
-        return
-
-
-def _moved(source: Source, floor: int, by: int) -> Source:
-    """The part of ``source`` past token ``floor``, supplying tokens ``by`` further behind."""
-    start = max(source.start, floor)
-    return Source(source.lease, start + by, source.stop + by, source.offset + start - source.start)
-
-
-def _last_block(placed: Layout, covered: int) -> Block | None:
-    """The last block that hides keys past ``covered`` tokens and lies in no branch of another such block, or None."""
-    last = None
-    for block in placed.blocks:
-        hides = any(span.start > span.fork and span.end > covered for span in block.spans)
-        if hides and (last is None or block.fork >= last.spans[-1].end):
-            last = block
-    return last
-
 
 def _logprob(token: int, position: dict[int, Any]) -> TokenLogprob:
     top = tuple((id, entry.logprob) for id, entry in sorted(position.items(), key=lambda item: item[1].rank))
     return TokenLogprob(token, position[token].logprob, top)
-
-
-def _end_ids(config: EngineConfig) -> tuple[int, ...]:
-    from multiverse.models.tokens import Tokens
-
-    return Tokens.load(config.model).eos_ids
-

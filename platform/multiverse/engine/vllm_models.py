@@ -25,7 +25,7 @@ class LayoutPositions(SupportsMRoPE):
         return Manifest.load(self._checkpoint).vocabulary()
 
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list[Any]) -> tuple[torch.Tensor, int]:
-        """[3, num_tokens] int64 positions, all rows equal, and the offset of decoded tokens' positions from their index."""
+        """[3, num_tokens] int64 positions, all rows equal; and decoded tokens' positions minus their indices."""
         placed = layout(self._vocabulary.kinds(input_tokens))
         rows = torch.from_numpy(placed.positions.astype("int64")).expand(3, -1).contiguous()
         return rows, placed.next_position - len(input_tokens)

@@ -1,4 +1,4 @@
-"""From an `EngineConfig` to a running stock vLLM (``AsyncLLM``) with the plugin, the connector and the segment rules."""
+"""From an `EngineConfig` to a running stock vLLM (``AsyncLLM``) with plugin, connector and segment rules."""
 
 import os
 from typing import Any
@@ -7,7 +7,6 @@ from vllm.config import KVTransferConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.metrics.loggers import StatLoggerBase
 
 from multiverse.engine import plugin
 from multiverse.engine.config import EngineConfig
@@ -16,7 +15,7 @@ from multiverse.engine.config import EngineConfig
 os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
 
 
-def start_vllm(config: EngineConfig, stat_logger: type[StatLoggerBase] | Any) -> AsyncLLM:
+def start_vllm(config: EngineConfig, stat_logger: Any) -> AsyncLLM:
     """Start vLLM's engine processes. Raises ValueError for settings a join cannot be lossless with."""
     plugin.register()
     if config.threads is not None:

@@ -68,5 +68,10 @@ def border_documents(vocabulary: Vocabulary, block_size: int, seed: int = 0) -> 
         *write.block(write.bodies([15, 33, 18])),
         *write.text(6),
     ]
-    documents["close"] = [*write.text(20), *write.block([[], write.text(1)]), *write.block([write.text(2), []]), *write.text(6)]
+    documents["close"] = [
+        *write.text(20),
+        *write.block([[], write.text(1)]),
+        *write.block([write.text(2), []]),
+        *write.text(6),
+    ]
     return documents

@@ -7,10 +7,12 @@ import asyncio
 import itertools
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from multiverse.engine.config import EngineConfig
 from multiverse.engine.segment import Sampling, Segment, Source
 from multiverse.engine.vllm_engine import VllmEngine
 from multiverse.evaluation.documents import DocumentWriter
@@ -61,7 +63,9 @@ class Stopwatch:
         """Generate exactly ``count`` tokens greedily."""
         submitted, arrived, got = time.perf_counter(), list[float](), list[int]()
         sampling = Sampling(max_tokens=count, temperature=0.0)
-        one = Segment(f"timed-{next(self._numbers)}", tokens, sampling, masked=self._banned, cache_salt="bench", **segment)
+        one = Segment(
+            f"timed-{next(self._numbers)}", tokens, sampling, masked=self._banned, cache_salt="bench", **segment
+        )
         async for delta in self.engine.run(one):
             arrived += [time.perf_counter()] * len(delta.tokens)
             got += delta.tokens
@@ -130,7 +134,7 @@ class ForkJoin:
 
 @dataclass(frozen=True, slots=True)
 class JoinCost:
-    """Medians over the repeats. ``join_steps``: in decode steps at that context. ``prefill_ratio``: second prefill / join."""
+    """Medians over the repeats. join_steps: in decode steps at that context. prefill_ratio: second prefill / join."""
 
     tokens: int
     branches: int
@@ -199,3 +203,32 @@ async def speed_up(watch: Stopwatch, branches: int, length: int, repeats: int, p
 
 def rows(results: Sequence[JoinCost | SpeedUp]) -> list[dict[str, Any]]:
     return [{key: round(value, 4) for key, value in asdict(result).items()} for result in results]
+
+
+@asynccontextmanager
+async def warm_engine(config: EngineConfig) -> AsyncIterator[VllmEngine]:
+    """An engine that has run a little of everything, so that nothing is measured the first time."""
+    engine = await VllmEngine.start(config)
+    try:
+        watch = Stopwatch(engine, seed=1)
+        for width in (2, 8):
+            await watch.fork_join(watch.fork_prefix(200, width), width, 16, after=4)
+        await watch.run(watch.text(300), 4)
+        yield engine
+    finally:
+        engine.shutdown()
+
+
+async def measure_joins(config: EngineConfig, repeats: int) -> list[dict[str, Any]]:
+    """Joins of 256, 1024 and 4096 tokens in 2 to 8 branches."""
+    cases = ((256, 2), (256, 8), (1024, 2), (1024, 4), (1024, 8), (4096, 4), (4096, 8))
+    async with warm_engine(config) as engine:
+        watch = Stopwatch(engine)
+        return rows([await join_cost(watch, tokens, branches, repeats) for tokens, branches in cases])
+
+
+async def measure_speed(config: EngineConfig, repeats: int, length: int = 128) -> list[dict[str, Any]]:
+    """2, 4 and 8 branches of ``length`` tokens."""
+    async with warm_engine(config) as engine:
+        watch = Stopwatch(engine)
+        return rows([await speed_up(watch, branches, length, repeats) for branches in (2, 4, 8)])

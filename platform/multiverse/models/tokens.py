@@ -47,7 +47,7 @@ class TextStream:
 class Tokens:
     """The tokenizer of a prepared checkpoint. Make it with `load`.
 
-    eos_ids: every id that ends a sequence, those of generation_config.json first.
+    eos_ids: every id that ends a sequence, those of generation_config.json first. vocabulary: what each id is to the layout.
     """
 
     def __init__(self, hf_tokenizer: Any, manifest: Manifest, eos_ids: tuple[int, ...]) -> None:
@@ -55,6 +55,7 @@ class Tokens:
         self._tokenizer: Tokenizer = hf_tokenizer.backend_tokenizer
         self._plain = plain_tokenizer(self._tokenizer)
         self._tag_ids = manifest.tag_ids
+        self.vocabulary = manifest.vocabulary()
         self.eos_ids = eos_ids
 
     @classmethod

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from multiverse.validation import explain
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: raising an exception sets its traceback
 class ApiError(Exception):
     """A request that is refused or failed. ``param``: the field it is about; ``status``: the HTTP status."""
 

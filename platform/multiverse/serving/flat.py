@@ -1,91 +1,152 @@
 """`multiverse.structure.flatten` for a stream: text and tags in reading order in, flattened text out.
 
-Total: of damaged structure, tags go and text stays, but for what stands in a goal or a conclusion.
+Of a well-formed answer comes exactly what `flatten` says. Of a damaged one, tags go and text stays, but for goals and
+conclusions.
 """
 
 import re
+from dataclasses import dataclass, field
 
-LEAD_IN = "Let's think in parallel."
-_MAY_GO = f"\n{LEAD_IN}\n"
-_LEAD_IN_END = re.compile(rf"(?:\A|\n){re.escape(LEAD_IN)}\n?\Z")
-_NUMBER = re.compile(r"\d+(?:\.\d+)*: ?")
-_NUMBER_SO_FAR = re.compile(r"[\d.]*:?")
-_SILENT = {"<Goal>": "</Goal>", "<Conclusion>": "</Conclusion>"}
+from multiverse.structure.tags import LEAD_IN
+
+_NUMBER = re.compile(r"\s*(?:\d+\.)*\d+:")
+_NUMBER_SO_FAR = re.compile(r"\s*[\d.]*")
+_ANNOUNCED = f"\n{LEAD_IN}\n"
+
+
+@dataclass(slots=True)
+class _Text:
+    """A stretch of text between tags: holds back what goes if a block follows."""
+
+    numbered: bool = False
+    after_block: bool = False
+    held: str = ""
+    fresh: bool = True
+
+    def push(self, text: str) -> str:
+        self.held += text
+        if not self.held or (self.numbered and _NUMBER_SO_FAR.fullmatch(self.held)):
+            return ""
+        self._begin()
+        if self.fresh and (LEAD_IN + "\n").startswith(self.held):
+            return ""
+        keep = next((size for size in range(len(_ANNOUNCED), 0, -1) if self.held.endswith(_ANNOUNCED[:size])), 0)
+        text, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
+        self.fresh = self.fresh and not text
+        return text
+
+    def end(self, *, before_block: bool) -> str:
+        self._begin()
+        if not before_block:
+            return self.held
+        line = self.held.removesuffix("\n")
+        if self.fresh and line == LEAD_IN:
+            return ""
+        return line.removesuffix("\n" + LEAD_IN)
+
+    def _begin(self) -> None:
+        if self.numbered:
+            self.held = _NUMBER.sub("", self.held, count=1) if _NUMBER.match(self.held) else self.held
+            self.numbered = False
+        if self.after_block and self.held:
+            self.held = self.held.removeprefix("\n")
+            self.after_block = False
+
+
+@dataclass(slots=True)
+class _Frame:
+    """The document, or a ``<Think>`` or path, which lose ``prefix`` at their start and a line break at their end."""
+
+    kind: str
+    prefix: str = ""
+    text: _Text = field(default_factory=_Text)
+    held: str = ""
+
+    def push(self, text: str) -> str:
+        if not text or self.kind == "document":
+            return text
+        text = self.held + text.removeprefix(self.prefix)
+        self.prefix = ""
+        self.held = "\n" if text.endswith("\n") else ""
+        return text.removesuffix("\n")
+
+
+@dataclass(slots=True)
+class _Block:
+    """Between the parts of a block. ``inside``: the closer of the goal or conclusion that is open."""
+
+    inside: str = ""
+    space: str = ""
 
 
 class FlatText:
     """Feed it with ``text`` and ``tag`` in their order; what both and ``finish`` return is the flattened text."""
 
     def __init__(self) -> None:
-        self._held = ""
-        self._fresh = True  # nothing has been sent since the last tag
-        self._after_tag = False  # a line break that comes now belongs to the tag
-        self._path_starts = False  # a number that comes now is the path's
-        self._silent_until = ""
-        self._depth: list[str] = []  # "block" where only white space stands, "path" inside its paths
+        self._frames = [_Frame("document")]
+        self._blocks: list[_Block | None] = [None]
+        """For each frame, the block that is open in it."""
 
     def text(self, text: str) -> str:
-        if not text or self._silent_until or self._depth[-1:] == ["block"]:
-            return ""
-        self._held += text
-        if self._after_tag:
-            self._held = self._held.removeprefix("\n")
-            self._after_tag = False
-        if not self._held:
-            return ""
-        if self._path_starts:
-            if _NUMBER_SO_FAR.fullmatch(self._held):
+        block = self._blocks[-1]
+        if block is not None:
+            if block.inside:
                 return ""
-            self._held = _NUMBER.sub("", self._held, count=1) if _NUMBER.match(self._held) else self._held
-            self._path_starts = False
-        return self._send(_certain(self._held, self._fresh))
+            block.space += text
+            if not block.space.strip():
+                return ""
+            # No text may stand here: the block was none, or is over.
+            text, self._blocks[-1] = block.space, None
+            self._frames[-1].text = _Text()
+        return self._up(self._frames[-1].text.push(text))
 
     def tag(self, tag: str) -> str:
-        if self._silent_until:
-            if tag == self._silent_until:
-                self._silent_until = ""
-                self._after_tag = True
+        block = self._blocks[-1]
+        if block is not None and (block.inside or tag != "</Path>"):
+            self._in_block(block, tag)
             return ""
-        text = self._before(tag)
-        if tag in _SILENT and self._depth[-1:] == ["block"]:
-            self._silent_until = _SILENT[tag]
-        elif tag == "<Parallel>":
-            self._depth.append("block")
-        elif tag == "<Path>" and self._depth[-1:] == ["block"]:
-            self._depth.append("path")
-            self._path_starts = True
-        elif (tag == "</Path>" and self._depth[-1:] == ["path"]) or (
-            tag == "</Parallel>" and self._depth[-1:] == ["block"]
-        ):
-            self._depth.pop()
-        self._fresh = self._after_tag = True
-        return text
+        frame = self._frames[-1]
+        if tag == "<Parallel>":
+            self._blocks[-1] = _Block()
+            return self._up(frame.text.end(before_block=True))
+        if tag == "<Think>" and frame.kind == "document":
+            text = self._up(frame.text.end(before_block=False))
+            frame.text = _Text()
+            self._open(_Frame("think", prefix="\n"))
+            return text
+        if tag in ("</Think>", "</Path>") and tag == f"</{frame.kind.title()}>":
+            text = "" if block is not None else self._up(frame.text.end(before_block=False))
+            self._frames.pop()
+            self._blocks.pop()
+            return text
+        return ""
 
     def finish(self) -> str:
-        text, self._held = self._held, ""
+        """What is still held back of an answer that is not well-formed, or ends in a line break."""
+        text = "" if self._blocks[-1] is not None else self._frames[-1].text.end(before_block=False)
+        while len(self._frames) > 1:
+            frame = self._frames.pop()
+            text = frame.push(text) + frame.held
         return text
 
-    def _before(self, tag: str) -> str:
-        """What is held back, less the line break that belongs to ``tag`` and the line that leads in to a block."""
-        text, self._held = self._held, ""
-        if self._path_starts:
-            text = _NUMBER.sub("", text, count=1) if _NUMBER.match(text) else text
-            self._path_starts = False
-        if tag == "<Parallel>":
-            text = _LEAD_IN_END.sub("", text)
-        return text.removesuffix("\n")
+    def _in_block(self, block: _Block, tag: str) -> None:
+        if block.inside:
+            if tag == block.inside:
+                block.inside = ""
+        elif tag in ("<Goal>", "<Conclusion>"):
+            block.inside = tag.replace("<", "</")
+        elif tag == "<Path>":
+            self._open(_Frame("path", prefix=" ", text=_Text(numbered=True)))
+        elif tag == "</Parallel>":
+            self._blocks[-1] = None
+            self._frames[-1].text = _Text(after_block=True)
+        block.space = ""
 
-    def _send(self, length: int) -> str:
-        text, self._held = self._held[:length], self._held[length:]
-        self._fresh = self._fresh and not text
+    def _open(self, frame: _Frame) -> None:
+        self._frames.append(frame)
+        self._blocks.append(None)
+
+    def _up(self, text: str) -> str:
+        for frame in reversed(self._frames):
+            text = frame.push(text)
         return text
-
-
-def _certain(text: str, fresh: bool) -> int:
-    """How much of ``text`` cannot be (the beginning of) a line break or lead-in that belongs to a tag."""
-    if fresh and (LEAD_IN + "\n").startswith(text):
-        return 0
-    for length in range(min(len(_MAY_GO), len(text)), 0, -1):
-        if text.endswith(_MAY_GO[:length]):
-            return len(text) - length
-    return len(text)

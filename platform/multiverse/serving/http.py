@@ -14,7 +14,8 @@ import pydantic_core
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -30,6 +31,7 @@ from multiverse.telemetry.metrics import Recorder, build
 MAX_BODY = 4 * 2**20
 """Bytes of a request's body."""
 _MAX_DRAINED = 64 * 2**20
+_REFERENCE = "#/components/schemas/{model}"
 
 log = logging.getLogger(__name__)
 B = TypeVar("B", ChatBody, CompletionBody)
@@ -45,7 +47,7 @@ def build_asgi(engine: GenerationEngine, model_name: str, recorders: Sequence[Re
     meter = ServerMeter(Recorders([build(registry), *recorders]))
     created = int(time.time())
     arrivals = itertools.count()
-    app = FastAPI(title="Multiverse", docs_url=None, redoc_url=None)
+    app = _Documented(title="Multiverse", docs_url=None, redoc_url=None)
 
     def model() -> dict[str, Any]:
         return {
@@ -64,7 +66,10 @@ def build_asgi(engine: GenerationEngine, model_name: str, recorders: Sequence[Re
         generation = Generation(body, requests, engine, meter, Reply(form, id, model_name, body.n))
         if body.stream:
             return EventStream(generation.stream())
-        return JSONResponse(await _unless_gone(generation.respond(), request.receive))
+        try:
+            return JSONResponse(await _unless_gone(generation.respond(), request.receive))
+        except Exception as error:
+            return _response(_as_api_error(error))
 
     @app.post("/v1/chat/completions", openapi_extra=_takes(ChatBody))
     async def chat_completions(request: Request) -> Response:
@@ -96,9 +101,7 @@ def build_asgi(engine: GenerationEngine, model_name: str, recorders: Sequence[Re
         meter.engine(await engine.stats())
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    @app.exception_handler(Exception)
     @app.exception_handler(ApiError)
-    @app.exception_handler(ClientGone)
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: Exception) -> Response:
         return _response(_as_api_error(error))
@@ -212,7 +215,16 @@ def _json(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _takes(body: type[ChatBody] | type[CompletionBody]) -> dict[str, Any]:
-    schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
+def _takes(body: type[BaseModel]) -> dict[str, Any]:
+    schema = {"$ref": _REFERENCE.format(model=body.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+class _Documented(FastAPI):
+    """Bodies are read and checked here and not by FastAPI, so their schemas are put into ``/openapi.json`` by hand."""
+
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        bodies = models_json_schema([(ChatBody, "validation"), (CompletionBody, "validation")], ref_template=_REFERENCE)
+        document.setdefault("components", {}).setdefault("schemas", {}).update(bodies[1]["$defs"])
+        return document

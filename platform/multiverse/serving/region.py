@@ -216,7 +216,8 @@ class Region:
             else:
                 raise RuntimeError(f"segment {segment.id} ended without a reason")
             leased = bool(delta.tokens) and delta.tokens[-1] in (*segment.stop_ids, segment.closer)
-            if leased and delta.finish is None:
+            if leased:
+                # Closed here, it would be aborted and its KV never be leased.
                 self.session.drain(stream)
                 drained = True
         finally:
@@ -261,10 +262,10 @@ class Region:
 
     def _react(self, id: int, events: Sequence[Event], forced: bool) -> Step | None:
         self._outlines += id == self.session.codec.tag("<Outline>")
-        outlines = tuple(range for event in events if isinstance(event, OutlinesKnown) for range in event.outlines)
+        outlines = tuple(span for event in events if isinstance(event, OutlinesKnown) for span in event.outlines)
         malformed = [event for event in events if isinstance(event, Malformed)]
         if malformed and not self.fallen:
-            return Step("malformed", malformed[0].reason, outlines)
+            return Step("malformed", malformed[0].reason.value, outlines)
         if outlines:
             self._outlines = 0
             return Step("fork", outlines=outlines)

@@ -65,7 +65,7 @@ class Session:
         return replace(sampling, max_tokens=max_tokens, seed=derived_seed(sampling.seed, path, ordinal))
 
     def drain(self, stream: AsyncGenerator[Delta, None]) -> None:
-        """Let a branch make its closer's KV without anybody waiting for it."""
+        """Let a segment take its last step, which makes the KV of its closer, without anybody waiting for it."""
 
         async def rest() -> None:
             async for _ in stream:

@@ -9,8 +9,11 @@ from multiverse.structure.layout import layout
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """blocks: parallel blocks at all depths, with their widths in the order of their forks. depth: of the deepest, 0 for
-    a sequential chain. critical_path: positions from start to end. parallelism: tokens / critical path."""
+    """blocks: parallel blocks at all depths, with their widths in the order of their forks.
+
+    depth: of the deepest block, 0 for a sequential chain. critical_path: positions from start to end.
+    parallelism: tokens / critical path.
+    """
 
     blocks: int
     widths: tuple[int, ...]

@@ -1,9 +1,11 @@
 """The sequential chain inside a structured one.
 
-What goes: the optional lead-in line, all tags, the goal, the conclusion, each path's number with one space, and the line
-breaks the renderer puts there. Those are, each where there is one:
+What goes: the optional lead-in line, all tags, the goal, the conclusion, each path's number with one space, and the
+line breaks the renderer puts there. Those are, each where there is one:
 
-    text -\\n- Let's think in parallel. -\\n- <Parallel> ... <Path> -\\n- 1:_ ...kept... -\\n- </Path> ... </Parallel> -\\n- text
+    text -\\n- Let's think in parallel. -\\n- <Parallel>
+    <Path> -\\n- 1:_ ...kept... -\\n- </Path>
+    </Parallel> -\\n- text
     <Think> -\\n- ...kept... -\\n- </Think>
 
 Every other line break is the source's and stays, so what is left is the source chain, byte for byte.

@@ -6,6 +6,8 @@
     outline  = <Outline> number text </Outline>    numbered from 1 in order; in a nested block "2.1:" or "1:"
     path     = <Path> number body </Path>          as many as outlines, each beginning with its outline's number
 
+Blocks nest at most MAX_DEPTH deep.
+
 Between the parts of a block there is white space only; it is kept, so that rendering gives the same text back.
 """
 
@@ -14,6 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from multiverse.structure.tags import TAG_PATTERN
+
+MAX_DEPTH = 64
+"""Blocks inside of each other that a document may have: text from outside must not exhaust the call stack."""
 
 _NUMBER = re.compile(r"\s*((?:\d+\.)*\d+):")
 
@@ -111,6 +116,7 @@ class _Parser:
         self._text = text
         self._at = 0
         self._thinks = 0
+        self._depth = 0
 
     def document(self) -> Document:
         body = self._body(top=True, parent=None)
@@ -136,7 +142,8 @@ class _Parser:
         begin = self._at
         text = self._until_tag()
         if text.strip():
-            raise self._error("white-space", f"only white space may stand {where}", begin + len(text) - len(text.lstrip()))
+            at = begin + len(text) - len(text.lstrip())
+            raise self._error("white-space", f"only white space may stand {where}", at)
         return text
 
     def _expect(self, tag: str, rule: str, message: str) -> None:
@@ -167,6 +174,9 @@ class _Parser:
         return Think(body)
 
     def _block(self, parent: str | None) -> Block:
+        if self._depth == MAX_DEPTH:
+            raise self._error("depth", f"blocks may nest {MAX_DEPTH} deep")
+        self._depth += 1
         self._at += len("<Parallel>")
         before_goal = self._space("between <Parallel> and <Goal>")
         self._expect("<Goal>", "goal-first", "a block must begin with its <Goal>")
@@ -182,6 +192,7 @@ class _Parser:
         self._expect("</Conclusion>", "conclusion-closed", "a <Conclusion> may hold text only, then </Conclusion>")
         after_conclusion = self._space("between </Conclusion> and </Parallel>")
         self._expect("</Parallel>", "block-closed", "a block must end with </Parallel> behind its <Conclusion>")
+        self._depth -= 1
         return Block(outlines, paths, conclusion, (before_goal, after_outlines, before_conclusion, after_conclusion))
 
     def _outlines(self, parent: str | None) -> tuple[tuple[Outline, ...], str]:

@@ -19,7 +19,7 @@ from multiverse.structure.tags import Kind
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Tokens ``[start, end)`` of one branch; they do not see the keys ``[fork, start)``. ``closed``: it has its ``</Path>``."""
+    """Tokens ``[start, end)`` of one branch, which do not see the keys ``[fork, start)``; closed: has ``</Path>``."""
 
     start: int
     end: int
@@ -49,7 +49,8 @@ class Block:
 class Layout:
     """positions: [num_tokens] int32. blocks: in the order of their forks, at all depths.
 
-    next_position: where the next token stands if the text goes on as expected; before a branch that is due, the fork point.
+    next_position: where the next token stands if the text goes on as expected; before a branch that is due, the fork
+    point.
     """
 
     positions: np.ndarray
@@ -76,7 +77,7 @@ class Layout:
         return tuple((span.fork, span.start) for span in self._hiding if span.start <= query < span.end)
 
     def hidden_intervals(self) -> np.ndarray:
-        """[num_tokens, depth, 2] int32: per token and nesting depth the hidden keys ``[low, high)``, (0, 0) for none."""
+        """[num_tokens, depth, 2] int32: per token and depth the hidden keys ``[low, high)``, (0, 0) for none."""
         depth = max((span.depth for span in self._hiding), default=0)
         intervals = np.zeros((len(self.positions), depth, 2), dtype=np.int32)
         for span in self._hiding:
@@ -103,7 +104,7 @@ class _Open:
 
 
 def layout(kinds: np.ndarray) -> Layout:
-    """The layout of tokens of these `Kind` s, [num_tokens] uint8. Takes time by tags, not by tokens, but for filling in."""
+    """The layout of tokens of these `Kind` s, [num_tokens] uint8. Python work goes by tags, numpy fills in the rest."""
     return _Walk(kinds).layout()
 
 

@@ -71,7 +71,8 @@ class Vocabulary:
     def kinds(self, token_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """[num_tokens] uint8 of `Kind`."""
         ids = np.asarray(token_ids, dtype=np.int64)
-        return self._table[np.minimum(ids, self.size)]
+        kinds: np.ndarray = self._table[np.minimum(ids, self.size)]
+        return kinds
 
     def kind(self, token_id: int) -> Kind:
         return Kind(int(self._table[min(token_id, self.size)]))
@@ -82,13 +83,13 @@ class Vocabulary:
 
 
 def split_words(text: str) -> list[str]:
-    """Text as words: each tag, each run of white space and each other run of characters is one. Joined they are the text."""
-    words = []
+    """Words of a text: each tag, each run of white space, each other run of characters. Joined they are the text."""
+    words: list[str] = []
     for piece in re.split(f"({TAG_PATTERN.pattern})", text):
         words += [piece] if piece in TAGS else re.findall(r"\s+|\S+", piece)
     return words
 
 
 def word_kinds(words: Sequence[str]) -> np.ndarray:
-    """[num_words] uint8 of `Kind`, for tokens that are words: a tag is its kind, a white-space-only word SPACE, else TEXT."""
+    """[num_words] uint8 of `Kind`, for tokens that are words: tags, words of white space only (SPACE) and all else."""
     return np.array([TAGS.get(word, Kind.SPACE if word.isspace() else Kind.TEXT) for word in words], dtype=np.uint8)

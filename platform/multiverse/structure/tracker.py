@@ -1,7 +1,7 @@
 """Token stream to events: the streaming twin of `multiverse.structure.layout`, O(1) per token.
 
-Beside the layout's own state it follows the strict grammar, so that it can say which token is out of place and which tags
-are open when a stream ends early.
+Beside the layout's own state it follows the strict grammar, so that it can say which token is out of place and which
+tags are open when a stream ends early.
 """
 
 from collections.abc import Iterator, Sequence
@@ -225,10 +225,8 @@ class Tracker:
         top = self._open[-1] if self._open else None
         if kind == Kind.PARALLEL:
             self._pending = True
-            if top in (None, Kind.THINK, Kind.PATH):
-                self._open.append(kind)
-            else:
-                self._open.append(kind)
+            self._open.append(kind)
+            if top not in (None, Kind.THINK, Kind.PATH):
                 yield Malformed(self.count, MalformedReason.STRAY_TAG, NAMES[kind])
         elif kind == Kind.PATH_END and self._blocks:
             yield from self._close_branch(self._blocks[-1])

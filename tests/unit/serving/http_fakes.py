@@ -122,8 +122,8 @@ def sequential(words: Words, *text: str) -> list[Event]:
 
 
 HEAD = (
-    "Look.\nLet's think in parallel.\n<Parallel>\n<Goal>\n<Outline>\n1: add\n</Outline>\n<Outline>\n2: take\n</Outline>\n"
-    "</Goal>"
+    "Look.\nLet's think in parallel.\n<Parallel>\n<Goal>\n"
+    "<Outline>\n1: add\n</Outline>\n<Outline>\n2: take\n</Outline>\n</Goal>"
 )
 FIRST = "\n<Path>\n1: one.\n</Path>"
 SECOND = "\n<Path>\n2: two.\n</Path>"

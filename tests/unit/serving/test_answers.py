@@ -40,7 +40,8 @@ def test_later_branch_is_held_back_until_the_earlier_one_is_done() -> None:
 
 
 def test_text_is_that_of_the_result() -> None:
-    words, folded = Words(), answer(words := Words())
+    words = Words()
+    folded = answer(words)
     pieces(folded, block_of_two(words))
     assert folded.text == HEAD + FIRST + SECOND + TAIL == words.decode(folded.result.tokens)
 

@@ -1,0 +1,87 @@
+"""``multiverse bench``: the commands that measure. Each prints a table, and with ``--json`` one JSON object last."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from multiverse.engine.config import EngineConfig
+
+app = typer.Typer(help="Measure: every figure is of this run, on this machine.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+Model = Annotated[str, typer.Option(help="Directory, hub id, s3:// prefix or builtin:smollm2-135m.")]
+Eager = Annotated[bool, typer.Option(help="Without compilation: starts sooner, decodes slower.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Runs of each measurement; the median counts.")]
+
+DEFAULT_MODEL = "builtin:smollm2-135m"
+
+
+@app.command()
+def lossless(
+    chains: Annotated[list[Path] | None, typer.Argument(help="Structured chains to replay.")] = None,
+    model: Model = DEFAULT_MODEL,
+    max_tokens: Annotated[int, typer.Option(help="Of each chain, its beginning up to whole blocks.")] = 4096,
+    concurrency: Annotated[list[int] | None, typer.Option(help="Probes at the same time; default: 1 and 16.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Is the merge lossless? Log-probabilities of the engine against the layout's forward, float32."""
+    from multiverse.evaluation.lossless import measure
+
+    config = _config(model, dtype="float32", enforce_eager=True, block_size=32, self_test=False)
+    report = asyncio.run(measure(config, chains or [], max_tokens, concurrency or [1, 16]))
+    rows = [{"phase": name, **figures} for name, figures in report.pop("phases").items()]
+    _table("Lossless merge", rows)
+    for line in (*report["greedy_unequal"], *report["ties"]):
+        typer.echo(f"  {line}")
+    _end(report | {"phases": rows}, as_json, ok=report["ok"])
+
+
+@app.command()
+def join(model: Model = DEFAULT_MODEL, eager: Eager = False, repeats: Repeats = 5, as_json: AsJson = False) -> None:
+    """What a join costs, in decode steps, beside a second prefill of the same text on the same engine."""
+    from multiverse.evaluation.timing import measure_joins
+
+    rows = asyncio.run(measure_joins(_config(model, enforce_eager=eager, self_test=False), repeats))
+    _table("Join", rows)
+    _end({"joins": rows}, as_json)
+
+
+@app.command()
+def speed(model: Model = DEFAULT_MODEL, eager: Eager = False, repeats: Repeats = 5, as_json: AsJson = False) -> None:
+    """One request with 2, 4 and 8 branches against the same number of tokens in sequence."""
+    from multiverse.evaluation.timing import measure_speed
+
+    rows = asyncio.run(measure_speed(_config(model, enforce_eager=eager, self_test=False), repeats))
+    _table("Speed-up", rows)
+    _end({"speed": rows}, as_json)
+
+
+def _config(model: str, **settings: Any) -> "EngineConfig":
+    from multiverse.config import AppConfig
+
+    return replace(AppConfig(model=model).engine_config(), **settings)
+
+
+def _table(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
+
+
+def _end(report: dict[str, Any], as_json: bool, ok: bool = True) -> None:
+    if as_json:
+        typer.echo(json.dumps(report))
+    if not ok:
+        raise typer.Exit(1)

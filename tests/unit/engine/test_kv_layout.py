@@ -1,0 +1,151 @@
+"""Copies of token ranges against plain Python. A token's KV here is one number per layer, head and element."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multiverse.engine import kv_layout
+from multiverse.engine.kv_layout import KVCaches, Run, runs
+
+LAYERS, BLOCKS, HEADS, SIZE, HEAD_DIM = 2, 6, 2, 4, 3
+CELLS = SIZE * HEAD_DIM
+ROWS = torch.arange(CELLS).view(SIZE, HEAD_DIM)
+TRANSPOSED = torch.arange(CELLS).view(HEAD_DIM, SIZE).T
+SCATTERED = (torch.arange(CELLS) * 5 % CELLS).view(SIZE, HEAD_DIM)
+ORDERS = {"rows": ROWS, "transposed": TRANSPOSED, "scattered": SCATTERED}
+Packing = tuple[torch.Tensor, torch.Tensor]
+Tokens = list[tuple[float, ...]]
+
+
+def tensors(stacked: bool) -> list[torch.Tensor]:
+    """Per layer ``[num_blocks, kv_heads, block_size, 2 * head_dim]``, every element another number."""
+    shape = (BLOCKS, HEADS, SIZE, 2 * HEAD_DIM)
+    whole = torch.arange(LAYERS * BLOCKS * HEADS * CELLS * 2, dtype=torch.float32).view(LAYERS, *shape)
+    return list(whole) if stacked else [layer.clone() for layer in whole]
+
+
+def read(caches: list[torch.Tensor], packing: Packing, block: int, token: int) -> tuple[float, ...]:
+    """All numbers of one token, element by element."""
+    values = []
+    for cache in caches:
+        for head in range(HEADS):
+            halves = cache[block, head].flatten().tolist()
+            for half, order in enumerate(packing):
+                values += [halves[half * CELLS + int(order[token, element])] for element in range(HEAD_DIM)]
+    return tuple(values)
+
+
+def everything(caches: list[torch.Tensor], packing: Packing) -> Tokens:
+    return [read(caches, packing, block, token) for block in range(BLOCKS) for token in range(SIZE)]
+
+
+def places(blocks: list[int], start: int, length: int) -> list[int]:
+    return [blocks[token // SIZE] * SIZE + token % SIZE for token in range(start, start + length)]
+
+
+@pytest.fixture(
+    params=[("rows", "rows"), ("transposed", "rows"), ("scattered", "scattered"), ("transposed", "scattered")]
+)
+def packing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Packing:
+    """How the two halves of a block are packed, in place of what the probe finds."""
+    keys, values = (ORDERS[name] for name in request.param)
+    monkeypatch.setattr(kv_layout, "_probe", lambda dtype, size, head_dim: (keys, values))
+    return keys, values
+
+
+RANGES = [
+    pytest.param(0, 0, 4, id="a whole block"),
+    pytest.param(0, 0, 5, id="one token past the border"),
+    pytest.param(1, 0, 4, id="source crosses the border by one"),
+    pytest.param(0, 1, 4, id="target crosses the border by one"),
+    pytest.param(3, 2, 6, id="both cross at other places"),
+    pytest.param(3, 0, 1, id="the last token of a block"),
+    pytest.param(2, 3, 0, id="nothing"),
+]
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize(("source_start", "target_start", "length"), RANGES)
+def test_copy_moves_these_tokens_and_no_others(
+    packing: Packing, stacked: bool, source_start: int, target_start: int, length: int
+) -> None:
+    caches = tensors(stacked)
+    expected = everything(caches, packing)
+    moved = [expected[place] for place in places([4, 1, 0], source_start, length)]
+    for place, values in zip(places([5, 2, 3], target_start, length), moved, strict=True):
+        expected[place] = values
+    KVCaches.of(caches).copy([4, 1, 0], source_start, [5, 2, 3], target_start, length)
+    assert everything(caches, packing) == expected
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize(("source_start", "target_start", "length"), RANGES)
+def test_scatter_brings_back_what_gather_took_to_host_memory(
+    packing: Packing, stacked: bool, source_start: int, target_start: int, length: int
+) -> None:
+    caches = tensors(stacked)
+    expected = everything(caches, packing)
+    taken = [expected[place] for place in places([4, 1, 0], 0, source_start + length)]
+    host = KVCaches.of(caches).gather([4, 1, 0], source_start + length)
+    for cache in caches:
+        cache[[4, 1, 0]] = -1.0
+    after = everything(caches, packing)
+    for place, values in zip(places([5, 2, 3], target_start, length), taken[source_start:], strict=True):
+        after[place] = values
+    KVCaches.of(caches).scatter(host, source_start, [5, 2, 3], target_start, length)
+    assert everything(caches, packing) == after
+
+
+def test_host_memory_holds_the_tokens_and_no_more(packing: Packing) -> None:
+    host = KVCaches.of(tensors(True)).gather([4, 1], 5)
+    assert sum(copy.numel() for copy in host) == 5 * LAYERS * HEADS * 2 * HEAD_DIM
+
+
+def test_bytes_per_token_are_all_layers_keys_and_values(packing: Packing) -> None:
+    assert KVCaches.of(tensors(True)).bytes_per_token == LAYERS * HEADS * 2 * HEAD_DIM * 4
+    assert KVCaches.of(tensors(False)).bytes_per_token == LAYERS * HEADS * 2 * HEAD_DIM * 4
+
+
+@pytest.mark.parametrize(("stacked", "planes"), [(True, 1), (False, LAYERS)])
+def test_layers_of_one_allocation_are_copied_at_once(packing: Packing, stacked: bool, planes: int) -> None:
+    assert len(KVCaches.of(tensors(stacked)).gather([0], 1)) == 2 * planes
+
+
+@pytest.mark.parametrize(
+    "caches",
+    [
+        [torch.zeros(6, 4, 6)],
+        [torch.zeros(6, 2, 4, 6), torch.zeros(6, 1, 4, 6)],
+        [torch.zeros(6, 2, 4, 6), torch.zeros(6, 2, 4, 6, dtype=torch.bfloat16)],
+    ],
+    ids=["not four dimensions", "two shapes", "two dtypes"],
+)
+def test_caches_of_another_form_are_refused(caches: list[torch.Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"^KV cache tensors of shape \(6, .*\) are not supported: expected one shape"):
+        KVCaches.of(caches)
+
+
+def test_runs_cross_no_border_on_either_side() -> None:
+    assert list(runs([7, 8], 3, [5, 6], 2, 5, size=4)) == [
+        Run(7, 3, 5, 2, 1),
+        Run(8, 0, 5, 3, 1),
+        Run(8, 1, 6, 0, 3),
+    ]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 40), st.integers(1, 9))
+def test_runs_are_the_copy_token_by_token(source_start: int, target_start: int, length: int, size: int) -> None:
+    source, target = list(range(100, 161)), list(range(200, 261))
+    found = [
+        (run.source, run.source_offset + token, run.target, run.target_offset + token)
+        for run in runs(source, source_start, target, target_start, length, size)
+        for token in range(run.length)
+    ]
+    assert found == [
+        (source[a // size], a % size, target[b // size], b % size)
+        for a, b in zip(
+            range(source_start, source_start + length), range(target_start, target_start + length), strict=True
+        )
+    ]

@@ -1,0 +1,53 @@
+"""What is measured of requests."""
+
+from prometheus_client import CollectorRegistry
+
+from multiverse.serving.events import FellBack
+from multiverse.serving.measure import ServerMeter
+from multiverse.telemetry.metrics import build
+from tests.unit.serving.http_fakes import Words, block_of_two
+
+
+def test_request_with_a_block() -> None:
+    registry = CollectorRegistry()
+    server = ServerMeter(build(registry))
+    words = Words()
+    meter = server.started("auto")
+    assert registry.get_sample_value("multiverse_requests_running") == 1
+    events = block_of_two(words)
+    for event in events:
+        meter.event(event)
+    meter.ended()
+    assert registry.get_sample_value("multiverse_requests_running") == 0
+    assert registry.get_sample_value("multiverse_requests_total", {"mode": "auto", "outcome": "stop"}) == 1
+    assert registry.get_sample_value("multiverse_critical_path_tokens_total", {"mode": "auto"}) == 40
+    assert registry.get_sample_value("multiverse_parallelism_sum", {"mode": "auto"}) == 1.5
+    assert registry.get_sample_value("multiverse_forks_total") == 1
+    assert registry.get_sample_value("multiverse_joins_total") == 1
+    assert registry.get_sample_value("multiverse_fork_width_sum") == 2
+    assert registry.get_sample_value("multiverse_block_depth_sum") == 1
+    assert registry.get_sample_value("multiverse_branch_seconds_count") == 2
+    assert registry.get_sample_value("multiverse_branch_seconds_sum") == 0.03
+    assert registry.get_sample_value("multiverse_join_seconds_count") == 1
+
+
+def test_fallbacks_are_counted_by_reason() -> None:
+    registry = CollectorRegistry()
+    ServerMeter(build(registry)).started("auto").event(FellBack((), "no_goal"))
+    assert registry.get_sample_value("multiverse_fallbacks_total", {"reason": "no_goal"}) == 1
+
+
+def test_request_that_is_given_up_is_cancelled() -> None:
+    registry = CollectorRegistry()
+    ServerMeter(build(registry)).started("off").ended()
+    assert registry.get_sample_value("multiverse_requests_total", {"mode": "off", "outcome": "cancelled"}) == 1
+
+
+def test_counters_of_the_engine_are_counted_once() -> None:
+    registry = CollectorRegistry()
+    server = ServerMeter(build(registry))
+    server.engine({"leases": 4, "rebuilds": {"evicted": 2}, "lease_spills": 1})
+    server.engine({"leases": 3, "rebuilds": {"evicted": 5}, "lease_spills": 1})
+    assert registry.get_sample_value("multiverse_leases") == 3
+    assert registry.get_sample_value("multiverse_rebuilds_total", {"reason": "evicted"}) == 5
+    assert registry.get_sample_value("multiverse_lease_spills_total") == 1
