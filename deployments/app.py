@@ -12,7 +12,7 @@ def build(config: dict[str, Any] | AppConfig) -> Application:
     """One replica with its engine. ``config``: an `AppConfig` or its fields. Raises ConfigError."""
     if not isinstance(config, AppConfig):
         config = AppConfig.of(config)
-    return Router.options(
+    return Router.options(  # type: ignore[attr-defined]  # of class decorators mypy sees nothing
         name="Router",
         num_replicas=1,
         max_ongoing_requests=config.max_ongoing_requests,

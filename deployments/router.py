@@ -13,7 +13,7 @@ from multiverse.config import AppConfig
 class Router:
     """One replica. It is ready when its engine has started and passed the self-test."""
 
-    async def __init__(self, config: AppConfig) -> None:
+    async def __init__(self, config: AppConfig) -> None:  # type: ignore[misc]  # Serve awaits it
         from multiverse.serving.local import MultiverseEngine
 
         self._name = config.name

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from multiverse.evaluation.commands import app as bench
+
 app = typer.Typer(
     name="multiverse",
     help="Parallel generation decided by the model: MapReduce inside one completion.",
@@ -16,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+app.add_typer(bench, name="bench")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML with the fields of AppConfig, or a Serve file.")]

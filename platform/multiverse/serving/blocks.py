@@ -11,6 +11,7 @@ from multiverse.serving.budget import Budget, share
 from multiverse.serving.events import Block, BlockForked, BlockJoined, Branch, BranchFinished, FinishReason
 from multiverse.serving.pieces import Outline, encode, read_outlines
 from multiverse.serving.region import Region
+from multiverse.serving.segments import prefill, sample
 from multiverse.serving.session import Session
 
 LEAST_SAMPLED = 2
@@ -23,7 +24,7 @@ async def grow(region: Region) -> FinishReason:
         room, before = region.room, len(region.tokens)
         if room < 1:
             return region.end("length")
-        step = await region.segment(room)
+        step = await sample(region, room)
         match step.kind:
             case "fork":
                 outlines = read_outlines(region.session.codec, region.tokens, step.outlines)
@@ -127,8 +128,7 @@ async def _run_branch(gate: asyncio.Semaphore, branch: Region, outline: Outline,
         own, milliseconds = tuple(branch.tokens[prefix:]), (time.perf_counter() - began) * 1e3
         branch.session.emit(BranchFinished(branch.place, finish, len(own), milliseconds))
         if not branch.holds_all:
-            await branch.prefill()
-        await branch.let_go()
+            await prefill(branch)
         return Branch(outline.text, own, finish, milliseconds, tuple(branch.blocks))
 
 

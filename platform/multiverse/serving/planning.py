@@ -11,6 +11,7 @@ from multiverse.serving.events import FinishReason
 from multiverse.serving.pieces import Outline, encode
 from multiverse.serving.region import Region
 from multiverse.serving.seeds import derived_seed
+from multiverse.serving.segments import prefill, sample
 from multiverse.serving.session import Session
 
 CONCLUSION_TOKENS = 64
@@ -57,7 +58,7 @@ async def run_forced(root: Region) -> FinishReason:
         return await grow(root)
     root.write(goal)
     # The branches start from this KV; without it each of them would compute it.
-    await root.prefill()
+    await prefill(root)
     if not await run_block(root, outlines):
         return root.end("length", outlines)
     return await grow(root) if session.limits.trained else await _conclude(root)
@@ -111,7 +112,7 @@ async def _conclude(root: Region) -> FinishReason:
     room = root.room
     if room < 1:
         return root.end("length")
-    step = await root.segment(min(room, CONCLUSION_TOKENS), stop="</Conclusion>")
+    step = await sample(root, min(room, CONCLUSION_TOKENS), stop="</Conclusion>")
     short = step.kind == "cut" or (step.kind == "length" and room <= CONCLUSION_TOKENS)
     return root.end("length" if short else "stop")
 

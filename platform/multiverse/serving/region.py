@@ -1,14 +1,16 @@
-"""A region: the text at one place of the tree, from its beginning to its end, however many segments that takes."""
+"""A region: the text at one place of the tree, from its beginning to its end, however many segments that takes.
+
+Pure bookkeeping: what segments bring is taken in here, `segments` runs them, `blocks` decides what comes next.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from multiverse.engine.segment import Delta, Sampling, Segment, Source
+from multiverse.engine.segment import Delta, Source
 from multiverse.serving.budget import Budget
 from multiverse.serving.closers import Ending, ending
 from multiverse.serving.events import Block, FellBack, FinishReason, Place, TokensAdded
-from multiverse.serving.masking import masked_tags
 from multiverse.serving.pieces import Outline, encode, read_outlines
 from multiverse.serving.seeds import Path
 from multiverse.serving.session import Session
@@ -64,9 +66,9 @@ class Region:
         self.blocks: list[Block] = []
         self._admitted = admitted
         self._base = len(tracker.open_tags)
-        self._ordinal = 0
+        self.segments = 0
         self._outlines = 0
-        self._closer = session.codec.tag("</Path>") if place else None
+        self.closer = session.codec.tag("</Path>") if place else None
 
     # ---- text -----------------------------------------------------------------------------------------------------
 
@@ -109,7 +111,7 @@ class Region:
             self.tokens,
             self._base if down_to is None else down_to,
             due,
-            branch=whole and self._closer is not None,
+            branch=whole and self.closer is not None,
         )
 
     def end(self, finish: FinishReason, due: Sequence[Outline] = ()) -> FinishReason:
@@ -118,7 +120,7 @@ class Region:
         if rest.unclosed:
             self._report("unclosed")
         events = self.write(rest.ids)
-        if self._closer is not None and not any(isinstance(event, BranchClosed) for event in events[-2:]):
+        if self.closer is not None and not any(isinstance(event, BranchClosed) for event in events[-2:]):
             raise RuntimeError(f"the closers written at {self.place} do not close the branch")
         return finish
 
@@ -137,7 +139,7 @@ class Region:
         after = self.tracker.copy()
         for id in ids:
             after.push(id)
-        rest = ending(self.session.codec, after, self.tokens, self._base, due, self._closer is not None)
+        rest = ending(self.session.codec, after, self.tokens, self._base, due, self.closer is not None)
         return Budget(self.budget.left - len(ids), self.budget.ceiling).room(after.next_position, rest) >= 0
 
     def _report(self, reason: str) -> None:
@@ -150,88 +152,7 @@ class Region:
         """Open tags of this region, outermost first."""
         return tuple(self.tracker.open_tags[self._base :])
 
-    # ---- segments -------------------------------------------------------------------------------------------------
-
-    async def segment(self, room: int, stop: str = "</Goal>") -> Step:
-        """Sample up to ``room`` tokens that leave the region open; in a branch its closer may come behind them."""
-        session, tag = self.session, self.session.codec.tag
-        masked = masked_tags(
-            open_tags=self.own_open,
-            branch=self._closer is not None,
-            may_fork=not self.fallen and len(self.place) < session.depth_limit,
-            trained=session.limits.trained,
-        )
-        stop_ids = () if stop in masked else (tag(stop),)
-        count = room if self._closer is None else room + 1
-        segment = Segment(
-            id=session.segment_id(),
-            tokens=tuple(self.tokens),
-            sampling=session.sampling(count, self.path, self._ordinal),
-            stop_ids=stop_ids,
-            closer=self._closer,
-            masked=tuple(sorted(tag(name) for name in masked)),
-            sources=self.sources,
-            lease=session.leases.name() if stop_ids or self._closer is not None else None,
-            release=self.release,
-            priority=session.request.arrival,
-            cache_salt=session.request.cache_salt,
-        )
-        self._ordinal += 1
-        return await self._stream(segment)
-
-    async def prefill(self) -> None:
-        """Make the KV of all tokens so far, and hold it."""
-        session = self.session
-        lease = session.leases.name()
-        segment = Segment(
-            id=session.segment_id(),
-            tokens=tuple(self.tokens),
-            sampling=Sampling(max_tokens=1, temperature=0.0),
-            sources=self.sources,
-            lease=lease,
-            release=self.release,
-            prefill_only=True,
-            priority=session.request.arrival,
-            cache_salt=session.request.cache_salt,
-        )
-        stream = session.open(segment)
-        try:
-            async for _ in stream:
-                await self._admit(segment)
-        finally:
-            await stream.aclose()
-        self._hold(lease, len(self.tokens))
-
-    async def _stream(self, segment: Segment) -> Step:
-        stream = self.session.open(segment)
-        got, drained = 0, False
-        try:
-            async for delta in stream:
-                if not got:
-                    await self._admit(segment)
-                got += len(delta.tokens)
-                step = self._take(delta)
-                if step is not None:
-                    break
-            else:
-                raise RuntimeError(f"segment {segment.id} ended without a reason")
-            leased = bool(delta.tokens) and delta.tokens[-1] in (*segment.stop_ids, segment.closer)
-            if leased:
-                # Closed here, it would be aborted and its KV never be leased.
-                self.session.drain(stream)
-                drained = True
-        finally:
-            if not drained:
-                await stream.aclose()
-        if segment.lease is not None:
-            await self._keep(segment, leased, got, delta)
-        return step
-
-    async def _admit(self, segment: Segment) -> None:
-        """The segment runs: it has given back what it should, and read its sources."""
-        self.session.leases.settle(segment.release)
-        self.sources, self.release = (), ()
-        await self.let_go()
+    # ---- what segments bring --------------------------------------------------------------------------------------
 
     async def let_go(self) -> None:
         """The sources that came from outside are not needed any more."""
@@ -239,12 +160,12 @@ class Region:
         if admitted is not None:
             await admitted()
 
-    def _take(self, delta: Delta) -> Step | None:
+    def take(self, delta: Delta) -> Step | None:
         """Append a delta's tokens up to where something happens, and say what; None while the segment goes on."""
         taken: list[int] = []
         step: Step | None = None
         for id in delta.tokens:
-            if id == self._closer and self.own_open:
+            if id == self.closer and self.own_open:
                 step = Step("unclosed", forced=delta.forced)
             elif not self._fits(id):
                 step = Step("cut")
@@ -269,13 +190,13 @@ class Region:
         if outlines:
             self._outlines = 0
             return Step("fork", outlines=outlines)
-        return Step("closed", forced=forced) if id == self._closer else None
+        return Step("closed", forced=forced) if id == self.closer else None
 
     def _fits(self, id: int) -> bool:
         """Whether what the token opens can still be closed within the budget behind it."""
         left = min(self.budget.left, self.budget.ceiling - self.tracker.next_position)
         bound = _ENDING_BOUND + _EMPTY_PATH_BOUND * (self._outlines + 1)
-        if id == self._closer or left > bound:
+        if id == self.closer or left > bound:
             return True
         after = self.tracker.copy()
         due: tuple[Outline, ...] = ()
@@ -284,17 +205,6 @@ class Region:
                 due = read_outlines(self.session.codec, [*self.tokens, id], event.outlines)
         return self.affords((id,), due)
 
-    async def _keep(self, segment: Segment, leased: bool, got: int, delta: Delta) -> None:
-        """Hold the segment's lease if there is one."""
-        assert segment.lease is not None
-        if leased:
-            # The last of stop_ids has no KV, the closer has.
-            held = len(segment.tokens) + got - (delta.tokens[-1] != segment.closer)
-            self._hold(segment.lease, min(held, len(self.tokens)))
-        elif delta.finish is not None:
-            self.session.leases.settle((segment.lease,))
-        else:
-            await self.session.leases.release((segment.lease,))
-
-    def _hold(self, lease: str, tokens: int) -> None:
+    def hold(self, lease: str, tokens: int) -> None:
+        """The KV of the first ``tokens`` tokens is under ``lease``, which is this region's own."""
         self.sources, self.release = (Source(lease, 0, tokens, 0),), (lease,)

@@ -4,12 +4,13 @@
                            --> branch 2 --</Path>--+
                 (each branch is a text of its own, so blocks nest)
 
-Where what is decided: `blocks` (fork, waves, join), `region` (segments and their tokens), `closers` (ends of open
-structure), `budget` (who may use how much), `masking` (tags that may be sampled), `planning` (``force`` mode).
+Where what is decided: `blocks` (fork, waves, join), `segments` (what the engine is asked for), `region` (the tokens and
+tags of one place), `closers` (ends of open structure), `budget` (who may use how much), `masking` (which tags may be
+sampled), `planning` (``force`` mode).
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from multiverse.engine.segment import Segment, SegmentEngine
 from multiverse.serving.blocks import grow
@@ -37,7 +38,7 @@ class Sequencer:
         self._limits = limits
         self._cleanups: set[asyncio.Task[None]] = set()
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
         """The events of ``request``, in the order they happen, ``Finished`` last.
 
         Ended at any moment, by closing the iterator, by cancelling its reader or by an error, it leaves no segment

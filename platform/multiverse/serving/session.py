@@ -4,7 +4,6 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
-from typing import cast
 
 from multiverse.engine.segment import Delta, Sampling, Segment, SegmentEngine
 from multiverse.serving.events import Event
@@ -42,7 +41,7 @@ class Session:
         self.fallbacks: list[str] = []
         self._segments = itertools.count(1)
         self._blocks = itertools.count(1)
-        self._draining: dict[asyncio.Task[None], AsyncGenerator[Delta, None]] = {}
+        self._draining: set[asyncio.Task[None]] = set()
 
     @property
     def depth_limit(self) -> int:
@@ -52,7 +51,7 @@ class Session:
 
     def open(self, segment: Segment) -> AsyncGenerator[Delta, None]:
         """Run a segment. The caller closes the stream."""
-        return cast(AsyncGenerator[Delta, None], self.engine.run(segment))
+        return self.engine.run(segment)
 
     def segment_id(self) -> str:
         return f"{self.request.id}/{next(self._segments)}"
@@ -71,7 +70,7 @@ class Session:
             async for _ in stream:
                 pass
 
-        self._draining[asyncio.create_task(rest())] = stream
+        self._draining.add(asyncio.create_task(rest()))
 
     async def settle(self) -> None:
         """The request ended well: wait for what still drains and give back all leases. Raises what a drain raised."""
@@ -83,6 +82,4 @@ class Session:
         for task in self._draining:
             task.cancel()
         await asyncio.gather(*self._draining, return_exceptions=True)
-        # A task cancelled before its first step never entered its stream.
-        await asyncio.gather(*(stream.aclose() for stream in self._draining.values()), return_exceptions=True)
         await self.leases.release_all()

@@ -13,7 +13,7 @@ Every other line break is the source's and stays, so what is left is the source 
 
 from collections.abc import Sequence
 
-from multiverse.structure.grammar import Block, Document, Node, Path, Text, Think, parse
+from multiverse.structure.grammar import Block, Document, Node, Text, Think, parse
 from multiverse.structure.tags import LEAD_IN
 
 
@@ -27,31 +27,25 @@ def flatten_text(text: str) -> str:
     return flatten(parse(text))
 
 
-def _body(nodes: Sequence[Node]) -> str:
+def _body(nodes: Sequence[Node], opening: str = "", closing: str = "") -> str:
+    """What is left of a body; ``opening`` and ``closing`` go if its own text begins and ends with them."""
     pieces: list[str] = []
     for index, node in enumerate(nodes):
         if isinstance(node, Text):
-            text = node.text
-            if index > 0 and isinstance(nodes[index - 1], Block):
-                text = text.removeprefix("\n")
-            if index + 1 < len(nodes) and isinstance(nodes[index + 1], Block):
+            after_block = index > 0 and isinstance(nodes[index - 1], Block)
+            text = node.text.removeprefix("\n" if after_block else opening if index == 0 else "")
+            if index + 1 == len(nodes):
+                text = text.removesuffix(closing)
+            elif isinstance(nodes[index + 1], Block):
                 text = _without_lead_in(text)
             pieces.append(text)
         elif isinstance(node, Think):
-            pieces.append(_body(node.body).removeprefix("\n").removesuffix("\n"))
+            pieces.append(_body(node.body, opening="\n", closing="\n"))
         else:
-            pieces += map(_path, node.paths)
+            pieces += (_body(path.body, opening=" ", closing="\n") for path in node.paths)
     return "".join(pieces)
 
 
 def _without_lead_in(text: str) -> str:
     line = text.removesuffix("\n")
-    if line == LEAD_IN:
-        return ""
-    if line.endswith("\n" + LEAD_IN):
-        return line.removesuffix("\n" + LEAD_IN)
-    return line
-
-
-def _path(path: Path) -> str:
-    return _body(path.body).removeprefix(" ").removesuffix("\n")
+    return "" if line == LEAD_IN else line.removesuffix("\n" + LEAD_IN)

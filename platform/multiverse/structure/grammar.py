@@ -132,6 +132,10 @@ class _Parser:
         found = TAG_PATTERN.match(self._text, self._at)
         return found.group() if found else None
 
+    def _behind_space(self, at: int) -> int:
+        rest = self._text[at:]
+        return at + len(rest) - len(rest.lstrip())
+
     def _until_tag(self) -> str:
         found = TAG_PATTERN.search(self._text, self._at)
         end = found.start() if found else len(self._text)
@@ -209,7 +213,8 @@ class _Parser:
             if parent is not None:
                 expected.insert(0, f"{parent}.{expected[0]}")
             if number not in expected:
-                raise self._error("outline-number", f"this outline's number must be {' or '.join(expected)}", begin)
+                message = f"this outline's number must be {' or '.join(expected)}"
+                raise self._error("outline-number", message, self._behind_space(begin))
             self._expect("</Outline>", "outline-closed", "an <Outline> may hold text only, then </Outline>")
             outlines.append(Outline(before, number, text))
 
@@ -225,7 +230,8 @@ class _Parser:
             expected, begin = outlines[len(paths)].number, self._at
             found = _NUMBER.match(self._text, begin)
             if found is None or found.group(1) != expected:
-                raise self._error("path-number", f"this path must begin with its outline's number '{expected}:'", begin)
+                message = f"this path must begin with its outline's number '{expected}:'"
+                raise self._error("path-number", message, self._behind_space(begin))
             self._at = found.end()
             body = self._body(top=False, parent=expected)
             self._expect("</Path>", "path-closed", "a <Path> must be closed by </Path> here")
@@ -234,7 +240,7 @@ class _Parser:
     def _number(self, text: str, begin: int, rule: str) -> str:
         found = _NUMBER.match(text)
         if found is None:
-            raise self._error(rule, "an outline must begin with its number and a colon", begin)
+            raise self._error(rule, "an outline must begin with its number and a colon", self._behind_space(begin))
         return found.group(1)
 
 

@@ -21,7 +21,8 @@ Tokens = list[tuple[float, ...]]
 def tensors(stacked: bool) -> list[torch.Tensor]:
     """Per layer ``[num_blocks, kv_heads, block_size, 2 * head_dim]``, every element another number."""
     shape = (BLOCKS, HEADS, SIZE, 2 * HEAD_DIM)
-    whole = torch.arange(LAYERS * BLOCKS * HEADS * CELLS * 2, dtype=torch.float32).view(LAYERS, *shape)
+    # As behind other tensors of the same allocation.
+    whole = torch.arange(-7, LAYERS * BLOCKS * HEADS * CELLS * 2, dtype=torch.float32)[7:].view(LAYERS, *shape)
     return list(whole) if stacked else [layer.clone() for layer in whole]
 
 

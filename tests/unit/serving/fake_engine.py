@@ -81,7 +81,8 @@ class FakeEngine:
     open: set[str] = field(default_factory=set)
     held: dict[str, tuple[int, ...]] = field(default_factory=dict)
     running: dict[str, asyncio.Event] = field(default_factory=dict)
-    most_open: int = 0
+    lost: set[str] = field(default_factory=set)
+    """Leases whose segment failed: what would be read from them is rebuilt."""
     deltas: int = 0
 
     def __post_init__(self) -> None:
@@ -98,7 +99,6 @@ class FakeEngine:
         self.segments.append(segment)
         self._check(segment)
         self.open.add(segment.id)
-        self.most_open = max(self.most_open, len(self.open))
         left = asyncio.Event()
         if segment.lease is not None:
             self.running[segment.lease] = left
@@ -110,6 +110,9 @@ class FakeEngine:
                 yield delta
             if segment.lease is not None and segment.lease in self.running:
                 self._leave(segment, written)
+        except EngineDied:
+            self.lost |= {segment.lease} if segment.lease is not None else set()
+            raise
         finally:
             self.open.discard(segment.id)
             if segment.lease is not None:
@@ -132,7 +135,7 @@ class FakeEngine:
         chunk: list[int] = []
         forced = False
         finish = None
-        count = 0
+        count, text = 0, ""
         tokens = self.model(segment)
         while finish is None:
             id = next((id for id in tokens if id not in segment.masked), EOS)
@@ -151,8 +154,9 @@ class FakeEngine:
             if finish is not None or self.jitter is None or self._noise.random() < 0.6:
                 logprobs = tuple(TokenLogprob(id, -0.5) for id in chunk)
                 given = logprobs if segment.sampling.logprobs is not None else None
-                text = self.codec.decode(chunk) if segment.sampling.stop and finish else None
-                yield Delta(tuple(chunk), given, finish, forced, text)
+                text += self.codec.decode(chunk)
+                whole = text if segment.sampling.stop and finish else None
+                yield Delta(tuple(chunk), given, finish, forced, whole)
                 chunk = []
                 await self._step()
 
@@ -162,6 +166,8 @@ class FakeEngine:
         for source in segment.sources:
             if source.lease in self.running:
                 await self.running[source.lease].wait()
+            if source.lease in self.lost:
+                continue
             assert source.lease in self.held, f"{segment.id}: source {source.lease} does not exist"
             lease = self.held[source.lease]
             end = source.offset + source.stop - source.start
@@ -169,8 +175,8 @@ class FakeEngine:
             there = layout(kinds(lease)).positions[source.offset : end]
             assert np.array_equal(there, positions[source.start : source.stop]), "KV of other positions"
         for lease in segment.release:
-            assert lease in self.held, f"{segment.id} gives {lease} back, which is not held"
-            del self.held[lease]
+            assert lease in self.held or lease in self.lost, f"{segment.id} gives {lease} back, which is not held"
+            self.held.pop(lease, None)
 
     def _check(self, segment: Segment) -> None:
         assert segment.sampling.max_tokens >= 1

@@ -57,7 +57,7 @@ async def run(
     cache_salt: str = "",
     **parallel: object,
 ) -> Run:
-    """Run one request to its end, ``auto`` unless ``mode`` says otherwise, and see that nothing is left behind."""
+    """Run one request to its end, ``auto`` unless ``mode`` says otherwise; when it tells so, nothing is left."""
     codec = codec or WordCodec()
     model = script(codec, continuations) if isinstance(continuations, Mapping) else continuations
     engine = FakeEngine(codec, model, jitter)
@@ -72,8 +72,10 @@ async def run(
         cache_salt=cache_salt,
     )
     sequencer = Sequencer(engine, codec, EngineLimits(max_model_len, trained))
-    events = [event async for event in sequencer.generate(request)]
-    assert engine.idle
+    events: list[Event] = []
+    async for event in sequencer.generate(request):
+        events.append(event)
+        assert engine.idle or not isinstance(event, Finished)
     return Run(codec, engine, events)
 
 
@@ -88,13 +90,13 @@ def babble(codec: WordCodec, seed: int, wild: float = 0.0) -> Model:
         if draw.random() < wild:
             return draw.choice(draw_tag)
         top = tracker.open_tags[-1] if tracker.open_tags else "<Path>"
-        last = text.rsplit("\n", 1)[-1]
         match top:
             case "<Parallel>":
                 closing = text.rstrip("\n").endswith("</Conclusion>")
                 return draw.choice(("\n", "</Parallel>" if closing else "<Goal>"))
             case "<Goal>":
-                return draw.choice(("\n", "<Outline>", "<Outline>", "</Goal>" if "</Outline>" in last or not last else "\n"))
+                some = "</Outline>" in text.rsplit("<Goal>", 1)[1]
+                return draw.choice(("\n", "<Outline>", "<Outline>", "</Goal>" if some else "\n"))
             case "<Outline>":
                 inner = text.rsplit("<Outline>", 1)[1]
                 if ":" in inner:

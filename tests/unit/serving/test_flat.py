@@ -1,5 +1,7 @@
 """The flattened text of a stream."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,12 @@ def flat(text: str, piece: int = 1000) -> str:
 @given(DOCUMENTS, st.integers(1, 40))
 def test_well_formed_text_is_flattened_as_the_grammar_says(text: str, piece: int) -> None:
     assert flat(text, piece) == flatten_text(text)
+
+
+def test_chains_of_the_paper_are_flattened_as_the_grammar_says(shared: Path) -> None:
+    chains = sorted((shared / "data" / "chains").glob("*.xml"))
+    texts = [path.read_text(encoding="utf-8") for path in chains]
+    assert [flat(text, 7) for text in texts] == [flatten_text(text) for text in texts]
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,9 @@ def refusal(kind: type[ChatBody] | type[CompletionBody], body: dict[str, Any]) -
         ),
         (
             "parallel",
-            {"widht": 2},
-            "parallel.widht",
-            "parallel.widht is not a known field (its value is 2); leave it out",
+            {"wide": 2},
+            "parallel.wide",
+            "parallel.wide is not a known field (its value is 2); leave it out",
         ),
         ("functions", [], "functions", "functions is not a known field (its value is []); leave it out"),
         ("messages", [], "messages", "messages is []: must have at least 1 item after validation, not 0"),

@@ -92,6 +92,16 @@ def test_a_document_is_rendered_to_its_own_text(text: str) -> None:
             "line 1, column 26: rule outline-number: this outline's number must be 1; found '2: x</Outline>'",
         ),
         (
+            "<Parallel><Goal><Outline>\n\n x</Outline>",
+            "line 3, column 2: rule outline-number: an outline must begin with its number and a colon; "
+            "found 'x</Outline>'",
+        ),
+        (
+            f"{HEAD}<Path>\n  2: b</Path>",
+            "line 2, column 3: rule path-number: this path must begin with its outline's number '1:'; "
+            "found '2: b</Path>'",
+        ),
+        (
             "<Parallel><Goal><Outline>1: x<Path>",
             "line 1, column 30: rule outline-closed: an <Outline> may hold text only, then </Outline>; found '<Path>'",
         ),
