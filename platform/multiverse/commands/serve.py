@@ -6,6 +6,8 @@ import secrets
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +24,30 @@ log = logging.getLogger(__name__)
 
 def run(config: AppConfig, config_path: Path | None, host: str | None, port: int | None) -> None:
     """Serve until SIGINT or SIGTERM. Then the application is stopped, and Ray unless it ran before."""
+    stopped = threading.Event()
+    with serving(config, config_path, host, port) as url:
+        handlers = {
+            number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        print(f"{config.name} is served at {url} (Ctrl-C stops it)", flush=True)
+        stopped.wait()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def serving(config: AppConfig, config_path: Path | None, host: str | None, port: int | None) -> Iterator[str]:
+    """The running application; gives its base URL. Stops all that was started here."""
     http = _http_options(config_path) | {k: v for k, v in {"host": host, "port": port}.items() if v is not None}
     # deployments/ lies beside the source root, which is all that an installation knows of.
     sys.path.insert(0, str(_ROOT))
     from deployments.app import build
 
     ours = _connect()
-    stopped = threading.Event()
     try:
         serve.start(http_options=http)
-        handlers = {
-            number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
-        }
         serve.run(build(config), name="multiverse", route_prefix="/", blocking=False)
-        print(f"{config.name} is served at http://{http['host']}:{http['port']}/v1 (Ctrl-C stops it)", flush=True)
-        stopped.wait()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        yield f"http://{http['host']}:{http['port']}/v1"
     finally:
         serve.shutdown() if ours else serve.delete("multiverse")
         ray.shutdown()

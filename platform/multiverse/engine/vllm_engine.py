@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from vllm import SamplingParams
+from vllm.exceptions import VLLMClientError
 from vllm.inputs import TokensPrompt
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -163,7 +164,10 @@ class VllmEngine:
                 if not step.done():
                     yield refusal.result()
                     return
-                completion = step.result().outputs[0]
+                try:
+                    completion = step.result().outputs[0]
+                except VLLMClientError as error:
+                    raise ValueError(str(error)) from error
                 step = None
                 text += completion.text
                 if completion.finish_reason in ("abort", "error"):
@@ -263,6 +267,7 @@ class VllmEngine:
             if constrained
             else None,
             detokenize=bool(sampling.stop),
+            skip_special_tokens=False,
             output_kind=RequestOutputKind.DELTA,
             extra_args={"kv_transfer_params": directions.to_params(), **rules.to_extra()},
         )

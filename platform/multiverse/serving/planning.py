@@ -5,6 +5,8 @@ from dataclasses import replace
 from functools import cache
 from importlib import resources
 
+import yaml
+
 from multiverse.engine.segment import Segment
 from multiverse.serving.blocks import grow, run_block
 from multiverse.serving.events import FinishReason
@@ -18,8 +20,10 @@ CONCLUSION_TOKENS = 64
 """The most an untrained model writes behind the join: it does not know that a conclusion ends."""
 TOKENS_PER_LINE = 40
 _WORD = r"[^<\s]{1,20}"
-# Whole words, so that no bound cuts one; two of them, so that a line says something.
-_LINE = rf"{_WORD}( {_WORD}){{1,7}}"
+# Whole words, so that no bound cuts one; two of them and no digit first, so that a line says something.
+_LINE = rf"[^<\s0-9][^<\s]{{0,19}}( {_WORD}){{1,9}}"
+PLAN_PENALTY = 0.5
+"""Presence penalty while planning: small models like to repeat a line."""
 
 
 def plan_regex(width: int | None, max_width: int) -> str:
@@ -42,7 +46,9 @@ def parse_plan(text: str, complete: bool, width: int | None) -> tuple[Outline, .
         label, _, words = line.partition(": ")
         if label != str(number) or not words.strip() or "<" in words:
             return ()
-        outlines.append(Outline(line, f"{number}:", f" {words.strip()}\n"))
+        # The words are the branch's heading; behind the first branch on a line of their own, tags or no tags.
+        gap = "" if number == 1 else "\n\n"
+        outlines.append(Outline(line, f"{number}:", f" {gap}**{words.strip()}**:"))
     return tuple(outlines) if len(outlines) == width or (width is None and len(outlines) >= 2) else ()
 
 
@@ -68,9 +74,7 @@ async def _plan(session: Session) -> tuple[Outline, ...]:
     """Have the outlines written. Their tokens are no part of the answer."""
     request, codec = session.request, session.codec
     width, most = request.parallel.width, max(2, request.parallel.max_width)
-    count = f"exactly {width} lines" if width is not None else f"2 to {most} lines"
-    text = _prompt().format(question=request.question.strip(), count=count)
-    tokens = codec.chat([{"role": "user", "content": text}])
+    tokens = codec.chat(_messages(request.question.strip()))
     max_tokens = TOKENS_PER_LINE * (width or most)
     if len(tokens) + max_tokens > session.limits.max_model_len:
         return ()
@@ -82,6 +86,7 @@ async def _plan(session: Session) -> tuple[Outline, ...]:
             max_tokens=max_tokens,
             seed=derived_seed(request.sampling.seed, (), 0, "plan"),
             logprobs=None,
+            presence_penalty=PLAN_PENALTY,
             regex=plan_regex(width, most),
         ),
         masked=tuple(sorted(codec.vocabulary.tag_ids.values())),
@@ -117,6 +122,21 @@ async def _conclude(root: Region) -> FinishReason:
     return root.end("length" if short else "stop")
 
 
+def _messages(question: str) -> list[dict[str, str]]:
+    """A conversation in which other tasks were split into parts before."""
+    instruction, turns = _examples()
+    asked = [(task, "\n".join(f"{number}: {part}" for number, part in enumerate(parts, 1))) for task, parts in turns]
+    messages = []
+    for task, lines in asked:
+        messages += [
+            {"role": "user", "content": f"Task: {task}\n{instruction}."},
+            {"role": "assistant", "content": lines},
+        ]
+    return [*messages, {"role": "user", "content": f"Task: {question}\n{instruction}."}]
+
+
 @cache
-def _prompt() -> str:
-    return resources.files("multiverse.serving").joinpath("plan_prompt.txt").read_text(encoding="utf-8")
+def _examples() -> tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]:
+    text = resources.files("multiverse.serving").joinpath("plan_examples.yaml").read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    return values["instruction"], tuple((turn["task"], tuple(turn["parts"])) for turn in values["examples"])

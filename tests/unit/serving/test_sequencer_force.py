@@ -10,13 +10,13 @@ from tests.unit.serving.sequencer_harness import run
 
 PLAN = "1: the first part\n2: the other part"
 GOAL = "<Parallel>\n<Goal>\n<Outline>\n1: the first part\n</Outline>\n<Outline>\n2: the other part\n</Outline>\n</Goal>"
-FORCED = {"]": PLAN, "first part\n": " x y", "other part\n": " z", "<Conclusion>": "so it is"}
+FORCED = {"]": PLAN, "first part**:": " x y", "other part**:": " z", "<Conclusion>": "so it is"}
 
 
 async def test_an_untrained_model_answers_in_one_block() -> None:
     done = await run(FORCED, mode="force", width=2, trained=False)
     assert done.text == (
-        f"{GOAL}\n<Path>\n1: the first part\n x y</Path>\n<Path>\n2: the other part\n z</Path>"
+        f"{GOAL}\n<Path>\n1: **the first part**: x y</Path>\n<Path>\n2: \n\n**the other part**: z</Path>"
         "\n<Conclusion>so it is\n</Conclusion>\n</Parallel>"
     )
     assert (done.result.finish, done.result.fallbacks) == ("stop", ())
@@ -35,7 +35,9 @@ async def test_the_prefix_is_computed_once() -> None:
 async def test_the_plan_is_asked_with_the_question_and_without_tags() -> None:
     done = await run(FORCED, mode="force", width=2, trained=False)
     plan = done.engine.segments[0]
-    assert "Task: What?\nWrite exactly 2 lines.\nParts:" in done.codec.decode(plan.tokens)
+    asked = done.codec.decode(plan.tokens)
+    assert asked.count("List the parts of an answer, a few words each.") == 5
+    assert "Task: What?\nList the parts of an answer, a few words each." in asked
     assert done.masked(plan) == set(done.codec.vocabulary.tag_ids)
 
 
@@ -73,7 +75,7 @@ def test_a_plan_of_free_width_matches(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["1: only one", "1: a b\n3: c d", "1: one\n2: two words", "1: a <b\n2: c d", "1: a b\n2: c d\n3: e f\n4: g h"],
+    ["1: only one", "1: a b\n3: c d", "1: 1. 2.\n2: a b", "1: one\n2: two words", "1: a <b\n2: c d", "1: a b\n2: c d\n3: e f\n4: g h"],
 )
 def test_a_plan_of_another_form_does_not_match(text: str) -> None:
     assert not re.fullmatch(plan_regex(None, 3), text)

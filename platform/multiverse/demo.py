@@ -1,0 +1,127 @@
+"""``make demo``: the served platform on this machine, asked three real questions in parallel and in sequence."""
+
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table
+
+from multiverse.config import AppConfig, EngineOptions
+from multiverse.live import LiveBlocks
+
+QUESTIONS = (
+    ("Give four practical tips for sleeping better, one short paragraph each.", 4),
+    ("What are three reasons to learn a second language? Explain each briefly.", 3),
+    ("Describe the advantages and disadvantages of living in a big city.", 4),
+)
+MAX_TOKENS = 320
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One answer: ``seconds`` from the request to the end of its stream, as the client saw it."""
+
+    tokens: int
+    critical_path: int
+    x: float
+    seconds: float
+
+
+def main() -> int:
+    """Serve, ask, show, stop. Exits 0 if every question was answered both ways."""
+    console = Console()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # Eager: what compiling gains would not be won back in three questions.
+    config = AppConfig(engine=EngineOptions(enforce_eager=True, max_model_len=4096))
+    from multiverse.commands.serve import serving
+
+    begun = time.monotonic()
+    with console.status(f"preparing {config.model} and starting Ray, Serve and vLLM (a minute or two)"):
+        application = serving(config, Path("deployments/serve.yaml"), "127.0.0.1", port)
+        url = application.__enter__()
+    console.print(f"{config.name} is served at {url} after {time.monotonic() - begun:.0f} s")
+    try:
+        rows = [_ask(console, url, config.name, question, width) for question, width in QUESTIONS]
+    finally:
+        with console.status("stopping everything"):
+            application.__exit__(*sys.exc_info())
+    console.print(_table(rows))
+    console.print(
+        "x: tokens per position of the critical path. Speed-up: tokens per second, parallel against sequential, "
+        "with planning, fork and join included."
+    )
+    return 0
+
+
+def _ask(console: Console, url: str, model: str, question: str, width: int) -> tuple[str, Measured, Measured]:
+    console.print(Rule(question, align="left"))
+    console.print(f"parallel, {width} branches:", style="bold")
+    with LiveBlocks(console) as view:
+        parallel = _measure(view, url, model, question, {"mode": "force", "width": width, "stream_branches": True})
+    console.print("sequential:", style="bold")
+    with LiveBlocks(console) as view:
+        sequential = _measure(view, url, model, question, {"mode": "off"})
+    return question, parallel, sequential
+
+
+def _measure(view: LiveBlocks, url: str, model: str, question: str, parallel: dict[str, Any]) -> Measured:
+    from openai import OpenAI
+
+    client = OpenAI(base_url=url, api_key="none", max_retries=0, timeout=300)
+    begun, last = time.monotonic(), None
+    stream = client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": question}],
+        max_completion_tokens=MAX_TOKENS,
+        temperature=0.7,
+        seed=7,
+        stream=True,
+        extra_body={"parallel": parallel},
+    )
+    for chunk in stream:
+        extra = (chunk.model_extra or {}).get("parallel")
+        if extra is not None and "event" in extra:
+            _show(view, extra)
+        elif extra is not None:
+            last = extra
+        elif parallel["mode"] == "off" and chunk.choices and chunk.choices[0].delta.content:
+            view.main(chunk.choices[0].delta.content)
+    if last is None:
+        raise RuntimeError("the stream ended without a result")
+    return Measured(last["tokens"], last["critical_path"], last["x"], time.monotonic() - begun)
+
+
+def _show(view: LiveBlocks, event: dict[str, Any]) -> None:
+    match event["event"]:
+        case "fork":
+            view.outlines(event["block"], event["outlines"])
+        case "delta":
+            view.text(event["block"], event["branch"], event["delta"])
+        case "branch":
+            view.branch_done(event["block"], event["branch"], event["finish_reason"])
+
+
+def _table(rows: list[tuple[str, Measured, Measured]]) -> Table:
+    table = Table("question", "mode", "tokens", "critical path", "x", "seconds", "tokens/s", "speed-up")
+    for question, parallel, sequential in rows:
+        rate = [measured.tokens / measured.seconds for measured in (parallel, sequential)]
+        table.add_row(question, "parallel", *_cells(parallel), f"{rate[0]:.1f}", f"{rate[0] / rate[1]:.2f}")
+        table.add_row("", "sequential", *_cells(sequential), f"{rate[1]:.1f}", "1")
+        table.add_section()
+    return table
+
+
+def _cells(measured: Measured) -> Iterator[str]:
+    yield from (str(measured.tokens), str(measured.critical_path), f"{measured.x:.2f}", f"{measured.seconds:.2f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
