@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,7 +19,7 @@ QUESTIONS = (
     ("What are three reasons to learn a second language? Explain each briefly.", 3),
     ("Describe the advantages and disadvantages of living in a big city.", 4),
 )
-MAX_TOKENS = 320
+MAX_TOKENS = 224
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ def main() -> int:
 
     begun = time.monotonic()
     with console.status(f"preparing {config.model} and starting Ray, Serve and vLLM (a minute or two)"):
-        application = serving(config, Path("deployments/serve.yaml"), "127.0.0.1", port)
+        application = serving(config, None, "127.0.0.1", port, quiet=True)
         url = application.__enter__()
     console.print(f"{config.name} is served at {url} after {time.monotonic() - begun:.0f} s")
     try:
@@ -53,6 +52,8 @@ def main() -> int:
     finally:
         with console.status("stopping everything"):
             application.__exit__(*sys.exc_info())
+    for number, (question, *_) in enumerate(rows, 1):
+        console.print(f"{number}: {question}")
     console.print(_table(rows))
     console.print(
         "x: tokens per position of the critical path. Speed-up: tokens per second, parallel against sequential, "
@@ -66,9 +67,10 @@ def _ask(console: Console, url: str, model: str, question: str, width: int) -> t
     console.print(f"parallel, {width} branches:", style="bold")
     with LiveBlocks(console) as view:
         parallel = _measure(view, url, model, question, {"mode": "force", "width": width, "stream_branches": True})
-    console.print("sequential:", style="bold")
+    console.print("\nsequential:", style="bold")
     with LiveBlocks(console) as view:
         sequential = _measure(view, url, model, question, {"mode": "off"})
+    console.print()
     return question, parallel, sequential
 
 
@@ -110,10 +112,10 @@ def _show(view: LiveBlocks, event: dict[str, Any]) -> None:
 
 
 def _table(rows: list[tuple[str, Measured, Measured]]) -> Table:
-    table = Table("question", "mode", "tokens", "critical path", "x", "seconds", "tokens/s", "speed-up")
-    for question, parallel, sequential in rows:
+    table = Table("", "mode", "tokens", "critical path", "x", "seconds", "tokens/s", "speed-up")
+    for number, (_, parallel, sequential) in enumerate(rows, 1):
         rate = [measured.tokens / measured.seconds for measured in (parallel, sequential)]
-        table.add_row(question, "parallel", *_cells(parallel), f"{rate[0]:.1f}", f"{rate[0] / rate[1]:.2f}")
+        table.add_row(str(number), "parallel", *_cells(parallel), f"{rate[0]:.1f}", f"{rate[0] / rate[1]:.2f}")
         table.add_row("", "sequential", *_cells(sequential), f"{rate[1]:.1f}", "1")
         table.add_section()
     return table

@@ -36,16 +36,18 @@ def run(config: AppConfig, config_path: Path | None, host: str | None, port: int
 
 
 @contextmanager
-def serving(config: AppConfig, config_path: Path | None, host: str | None, port: int | None) -> Iterator[str]:
-    """The running application; gives its base URL. Stops all that was started here."""
+def serving(
+    config: AppConfig, config_path: Path | None, host: str | None, port: int | None, quiet: bool = False
+) -> Iterator[str]:
+    """The running application; gives its base URL. Stops all that was started here. quiet: without Ray's logs."""
     http = _http_options(config_path) | {k: v for k, v in {"host": host, "port": port}.items() if v is not None}
     # deployments/ lies beside the source root, which is all that an installation knows of.
     sys.path.insert(0, str(_ROOT))
     from deployments.app import build
 
-    ours = _connect()
+    ours = _connect(quiet)
     try:
-        serve.start(http_options=http)
+        serve.start(http_options=http, logging_config={"log_level": "WARNING"} if quiet else None)
         serve.run(build(config), name="multiverse", route_prefix="/", blocking=False)
         yield f"http://{http['host']}:{http['port']}/v1"
     finally:
@@ -60,12 +62,12 @@ def _http_options(config_path: Path | None) -> dict[str, Any]:
     return options | (values.get("http_options") or {} if isinstance(values, dict) else {})
 
 
-def _connect() -> bool:
+def _connect(quiet: bool) -> bool:
     """Join the Ray cluster that runs here, or start one of this process's own (then True)."""
     paths = os.pathsep.join([str(_ROOT / "platform"), str(_ROOT)])
     options: dict[str, Any] = {
         "runtime_env": {"env_vars": {"PYTHONPATH": paths}},
-        "log_to_driver": True,
+        "log_to_driver": not quiet,
         "logging_level": logging.WARNING,
     }
     try:

@@ -74,7 +74,7 @@ async def _plan(session: Session) -> tuple[Outline, ...]:
     """Have the outlines written. Their tokens are no part of the answer."""
     request, codec = session.request, session.codec
     width, most = request.parallel.width, max(2, request.parallel.max_width)
-    tokens = codec.chat(_messages(request.question.strip()))
+    tokens = codec.chat(plan_messages(request.question.strip()))
     max_tokens = TOKENS_PER_LINE * (width or most)
     if len(tokens) + max_tokens > session.limits.max_model_len:
         return ()
@@ -84,6 +84,7 @@ async def _plan(session: Session) -> tuple[Outline, ...]:
         sampling=replace(
             request.sampling,
             max_tokens=max_tokens,
+            temperature=0.0,
             seed=derived_seed(request.sampling.seed, (), 0, "plan"),
             logprobs=None,
             presence_penalty=PLAN_PENALTY,
@@ -122,7 +123,7 @@ async def _conclude(root: Region) -> FinishReason:
     return root.end("length" if short else "stop")
 
 
-def _messages(question: str) -> list[dict[str, str]]:
+def plan_messages(question: str) -> list[dict[str, str]]:
     """A conversation in which other tasks were split into parts before."""
     instruction, turns = _examples()
     asked = [(task, "\n".join(f"{number}: {part}" for number, part in enumerate(parts, 1))) for task, parts in turns]
