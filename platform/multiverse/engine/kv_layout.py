@@ -94,7 +94,7 @@ class KVCaches:
 
     @classmethod
     def of(cls, caches: Sequence[torch.Tensor]) -> "KVCaches":
-        """From a worker's per-layer tensors ``[num_blocks, kv_heads, block_size, 2 * head_dim]``, of one shape and dtype.
+        """From a worker's per-layer tensors ``[num_blocks, kv_heads, block_size, 2 * head_dim]``, all of one form.
 
         Raises ValueError if the tensors have another form or a packing that cannot be read back.
         """

@@ -10,7 +10,7 @@ from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 
 @dataclass(slots=True)
 class EngineStats:
-    """Gauges from the last report (``leases`` to ``free_blocks``, ``running``, ``waiting``), counters since the start."""
+    """Gauges of the last report (``leases``, ``*_blocks``, ``running``, ``waiting``), counters since the start."""
 
     leases: int = 0
     leased_blocks: int = 0

@@ -54,7 +54,7 @@ async def self_test(engine: "VllmEngine") -> float:
     if worst > allowed:
         raise SelfTestError(
             f"the join self-test is off: log-probabilities differ by {worst:.2g} from the layout's forward, in "
-            f"{engine.config.dtype} {allowed:g} are allowed; this vLLM version lays KV cache or positions out differently"
+            f"{engine.config.dtype} {allowed:g} are allowed; this vLLM lays KV cache or positions out differently"
         )
     return worst
 

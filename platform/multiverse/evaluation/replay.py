@@ -38,7 +38,7 @@ class Document:
 
     @classmethod
     def of(cls, name: str, tokens: Sequence[int], vocabulary: Vocabulary, header: int) -> "Document":
-        """One probe per branch, ``header`` tokens behind its ``<Path>``, and one per join behind its ``<Conclusion>``."""
+        """A probe per branch, ``header`` tokens behind its ``<Path>``, and one per join behind its ``<Conclusion>``."""
         kinds = vocabulary.kinds(list(tokens))
         placed = layout(kinds)
         probes = []

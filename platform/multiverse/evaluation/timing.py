@@ -81,32 +81,34 @@ class Stopwatch:
             pass
         return lease
 
-    async def fork_join(self, prefix: Sequence[int], width: int, length: int, after: int) -> "ForkJoin":
+    async def fork_join(self, prefix: Sequence[int], width: int, length: int, after: int, given: int = 0) -> "ForkJoin":
         """Fork behind ``prefix``, ``width`` branches of ``length`` tokens each (header and closer included), join, and
-        generate ``after`` tokens. The prefix is leased, as it is when the model has just written it."""
+        generate ``after`` tokens. The prefix is leased, as it is when the model has just written it. The first ``given``
+        tokens of a branch are prefilled text, the others are generated."""
         vocabulary = self.engine.vocabulary
         space = min(vocabulary.space_ids)
         parent = await self.prefill(prefix[:-1])
         header = [space, vocabulary.id("<Path>")]
         leases = [f"timed-{next(self._numbers)}" for _ in range(width)]
         begun = time.perf_counter()
+        begins = [[*header, *self.text(given)] for _ in leases]
         branches = await asyncio.gather(
             *(
                 self.run(
-                    [*prefix, *header],
-                    length - len(header),
+                    [*prefix, *begin],
+                    length - len(begin),
                     closer=vocabulary.id("</Path>"),
                     lease=lease,
                     sources=(Source(parent, 0, len(prefix) - 1, 0),),
                 )
-                for lease in leases
+                for lease, begin in zip(leases, begins, strict=True)
             )
         )
         ended = time.perf_counter()
         joined, sources = [*prefix], [Source(leases[0], 0, len(prefix) + length, 0)]
-        for lease, branch in zip(leases, branches, strict=True):
+        for lease, begin, branch in zip(leases, begins, branches, strict=True):
             start = len(joined)
-            joined += [*header, *branch.tokens]
+            joined += [*begin, *branch.tokens]
             if start > len(prefix):
                 sources.append(Source(lease, start, len(joined), len(prefix)))
         joined += [space, vocabulary.id("<Conclusion>")]
@@ -146,11 +148,15 @@ class JoinCost:
 
 
 async def join_cost(watch: Stopwatch, tokens: int, branches: int, repeats: int, prefix: int = 200) -> JoinCost:
-    """Join of ``branches`` branches of ``tokens`` tokens in all, beside a second prefill of as much plain text."""
+    """Join of ``branches`` branches of ``tokens`` tokens in all, beside a second prefill of as much plain text.
+
+    Each branch generates its last 16 tokens; what stands before them makes no difference to the join.
+    """
     joins, steps, prefills = [], [], []
     for _ in range(repeats):
         head = watch.fork_prefix(prefix, branches)
-        measured = await watch.fork_join(head, branches, tokens // branches, after=12)
+        each = tokens // branches
+        measured = await watch.fork_join(head, branches, each, after=12, given=each - 18)
         joins.append(measured.join_seconds)
         steps.append(measured.rest.step)
         plain = watch.text(prefix)

@@ -47,7 +47,8 @@ class TextStream:
 class Tokens:
     """The tokenizer of a prepared checkpoint. Make it with `load`.
 
-    eos_ids: every id that ends a sequence, those of generation_config.json first. vocabulary: what each id is to the layout.
+    eos_ids: every id that ends a sequence, those of generation_config.json first.
+    vocabulary: what each id is to the layout.
     """
 
     def __init__(self, hf_tokenizer: Any, manifest: Manifest, eos_ids: tuple[int, ...]) -> None:

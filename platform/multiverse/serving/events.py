@@ -6,7 +6,7 @@ from typing import Literal
 from multiverse.engine.segment import TokenLogprob
 
 Place = tuple[tuple[int, int], ...]
-"""Where in the tree: (block, branch) per depth, both from 1, blocks numbered per request in the order they fork. () = top."""
+"""Where in the tree: (block, branch) per depth, from 1; blocks numbered per request as they fork. () = top."""
 
 FinishReason = Literal["stop", "length"]
 

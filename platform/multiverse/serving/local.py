@@ -24,7 +24,7 @@ class MultiverseEngine:
 
     @classmethod
     async def start(cls, config: EngineConfig) -> "MultiverseEngine":
-        """Start vLLM and test its joins. Raises ValueError for settings the engine cannot work with, `SelfTestError`."""
+        """Start vLLM, test its joins. Raises ValueError for settings the engine cannot work with, `SelfTestError`."""
         return cls(await VllmEngine.start(config))
 
     def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:

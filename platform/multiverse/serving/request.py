@@ -29,7 +29,7 @@ class ParallelOptions:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """``sampling.max_tokens`` counts every token after the prompt, those of all branches and the engine-written ones."""
+    """``sampling.max_tokens`` counts all tokens after the prompt, those of branches and the written ones included."""
 
     id: str
     prompt: tuple[int, ...]
