@@ -83,8 +83,8 @@ class Stopwatch:
 
     async def fork_join(self, prefix: Sequence[int], width: int, length: int, after: int, given: int = 0) -> "ForkJoin":
         """Fork behind ``prefix``, ``width`` branches of ``length`` tokens each (header and closer included), join, and
-        generate ``after`` tokens. The prefix is leased, as it is when the model has just written it. The first ``given``
-        tokens of a branch are prefilled text, the others are generated."""
+        generate ``after`` tokens. The prefix is leased, as it is when the model has just written it. The first
+        ``given`` tokens of a branch are prefilled text, the others are generated."""
         vocabulary = self.engine.vocabulary
         space = min(vocabulary.space_ids)
         parent = await self.prefill(prefix[:-1])
