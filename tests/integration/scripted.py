@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,24 +28,39 @@ class ScriptedTokens(AdapterLogitsProcessor):
         self, params: SamplingParams
     ) -> Callable[[list[int], list[int], torch.Tensor], torch.Tensor] | None:
         path = Path(os.environ[SCRIPT])
-        script = json.loads(path.read_text()) if path.exists() else []
+        lines = [Line.of(*line) for line in json.loads(path.read_text())] if path.exists() else []
 
         def apply(prompt: list[int], output: list[int], logits: torch.Tensor) -> torch.Tensor:
-            token = next_token(script, [*prompt, *output])
+            token = next_token(lines, [*prompt, *output])
             if token is not None and logits[token] > -torch.inf:
                 logits.fill_(-torch.inf)
                 logits[token] = 0.0
             return logits
 
-        return apply if script else None
+        return apply if lines else None
 
 
-def next_token(script: Sequence[tuple[Sequence[int], Sequence[int]]], tokens: Sequence[int]) -> int | None:
+@dataclass(frozen=True, slots=True)
+class Line:
+    """``lengths``: by a token, how many tokens of ``text`` (marker and continuation) may stand when it is the last."""
+
+    text: tuple[int, ...]
+    lengths: Mapping[int, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, marker: Sequence[int], continuation: Sequence[int]) -> "Line":
+        text = (*marker, *continuation)
+        lengths: dict[int, tuple[int, ...]] = {}
+        for length in range(len(marker), len(text)):
+            lengths[text[length - 1]] = (length, *lengths.get(text[length - 1], ()))
+        return cls(text, lengths)
+
+
+def next_token(lines: Sequence[Line], tokens: Sequence[int]) -> int | None:
     """What the script writes behind ``tokens``, None where it says nothing."""
     longest, found = 0, None
-    for marker, continuation in script:
-        for written, token in enumerate(continuation):
-            end = [*marker, *continuation[:written]]
-            if len(end) > longest and tokens[-len(end) :] == end:
-                longest, found = len(end), token
+    for line in lines:
+        for length in line.lengths.get(tokens[-1], ()):
+            if length > longest and tuple(tokens[-length:]) == line.text[:length]:
+                longest, found = length, line.text[length]
     return found

@@ -148,7 +148,7 @@ async def test_forced_block_has_its_width_and_is_lossless(engine: "Harness") -> 
 
 
 async def test_off_is_the_models_own_greedy_text(engine: "Harness") -> None:
-    prompt = engine.chat(QUESTION)
+    prompt = engine.chat("Write a long story about a lighthouse.")
     run = await engine.run(prompt, max_tokens=16, mode="off")
     plain = engine.reference.generate(torch.tensor([prompt]), max_new_tokens=16, do_sample=False)
     assert run.result.tokens == tuple(plain[0, len(prompt) :].tolist())

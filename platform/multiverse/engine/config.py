@@ -13,6 +13,8 @@ class EngineConfig:
     max_model_len: tokens of one sequence, joined branches included; None takes the model's positions.
     block_size: tokens per KV block; None takes 128 on CPU (a multiple of 32 there) and 16 elsewhere.
     kv_cache_bytes / kv_cache_blocks: size of the KV cache; blocks win where both are given.
+    lease_seconds: a lease older than this is taken for leaked and given back; a request that still needs it has its KV
+        rebuilt.
     spill_gib: host memory for leased KV that has to leave the cache.
     logits_processors: further vLLM logits processors, "module:Class", applied after the engine's own.
     vllm: further vLLM engine arguments; those the engine cannot work with are refused.
@@ -29,6 +31,7 @@ class EngineConfig:
     enforce_eager: bool = False
     tensor_parallel_size: int = 1
     spill_gib: float = 2.0
+    lease_seconds: float = 900.0
     seed: int = 0
     threads: int | None = None
     self_test: bool = True
@@ -41,5 +44,7 @@ class EngineConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be at least 1")
         if self.kv_cache_blocks is not None and self.kv_cache_blocks < 2:
             raise ValueError(f"kv_cache_blocks is {self.kv_cache_blocks}: must be at least 2")
+        if self.lease_seconds <= 0:
+            raise ValueError(f"lease_seconds is {self.lease_seconds}: must be positive")
         if self.spill_gib < 0:
             raise ValueError(f"spill_gib is {self.spill_gib}: must not be negative")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vllm.v1.request import Request
 
 SPILL_GIB = "spill_gib"
+LEASE_SECONDS = "lease_seconds"
 
 
 @dataclass(slots=True)
@@ -52,12 +53,14 @@ class MultiverseConnector(KVConnectorBase_V1):
         super().__init__(vllm_config, role, kv_cache_config)
         self._block_size = vllm_config.cache_config.block_size
         self._spill_gib = float(self._kv_transfer_config.get_from_extra_config(SPILL_GIB, 2.0))
+        self._lease_seconds = float(self._kv_transfer_config.get_from_extra_config(LEASE_SECONDS, 900.0))
         self._step = StepTransfers()
         if role == KVConnectorRole.SCHEDULER:
             self._vocabulary = Manifest.load(vllm_config.model_config.model).vocabulary()
             self._waiting: dict[str, _Waiting] = {}
             self._refused: dict[str, str] = {}
             self._reported: dict[str, Any] = {}
+            self._preemptions = 0
         else:
             self._host: HostLeases = {}
 
@@ -143,12 +146,15 @@ class MultiverseConnector(KVConnectorBase_V1):
                 # Only now: blocks freed while the step is put together could be given to one of its own requests.
                 self._table.release(waiting.directions.release)
                 waiting.directions = _without_release(waiting.directions)
+        self._table.expire(self._lease_seconds)
         step.forget = self._table.take_released_on_host()
         return step
 
     def request_finished(self, request: "Request", block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         """Lease the blocks if the segment ended as its lease wants; never delays vLLM's own freeing."""
         directions = self._waiting.pop(request.request_id).directions
+        # Counted here: vLLM tells of a preemption with the request's next token, which one that is refused never gets.
+        self._preemptions += request.num_preemptions
         self._refused.pop(directions.segment, None)
         lease = directions.lease
         if lease is not None:
@@ -171,7 +177,9 @@ class MultiverseConnector(KVConnectorBase_V1):
             "leased_blocks": self._table.blocks_held,
             "lease_spills": self._table.spilled,
             "lease_drops": self._table.dropped,
+            "leases_leaked": self._table.leaked,
             "free_blocks": self._pool.get_num_free_blocks(),
+            "preemptions": self._preemptions,
             "refused": [[segment, reason] for segment, reason in self._refused.items()],
         }
         if data == self._reported and not self._refused:

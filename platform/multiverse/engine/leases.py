@@ -5,7 +5,8 @@ memory pressure it is *spilled* (the worker copies its tokens to host memory, th
 the host budget is used up, *dropped* (whoever needs it has it rebuilt).
 """
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,12 +27,16 @@ class BlockPool(Protocol):
 
 @dataclass(slots=True)
 class Lease:
-    """KV of the first ``tokens`` tokens of a segment, in ``blocks`` or, if there are none, in host memory."""
+    """KV of the first ``tokens`` tokens of a segment, in ``blocks`` or, if there are none, in host memory.
+
+    since: when it was made, seconds on the table's clock.
+    """
 
     id: str
     owner: int
     tokens: int
     blocks: tuple[Block, ...]
+    since: float
 
     @property
     def block_ids(self) -> tuple[int, ...]:
@@ -49,12 +54,14 @@ class Spill:
 
 @dataclass(slots=True)
 class LeaseTable:
-    """``host_tokens``: how many tokens may be spilled at the same time."""
+    """host_tokens: how many tokens may be spilled at the same time. clock: seconds, monotonic."""
 
     pool: BlockPool
     host_tokens: int
+    clock: Callable[[], float] = time.monotonic
     spilled: int = 0
     dropped: int = 0
+    leaked: int = 0
     _leases: dict[str, Lease] = field(default_factory=dict)
     _pending: set[str] = field(default_factory=set)
     _released_on_host: list[str] = field(default_factory=list)
@@ -71,7 +78,7 @@ class LeaseTable:
         if lease in self._pending:
             self._pending.discard(lease)
             self.pool.touch(blocks)
-            self._leases[lease] = Lease(lease, owner, tokens, tuple(blocks))
+            self._leases[lease] = Lease(lease, owner, tokens, tuple(blocks), self.clock())
 
     def give_up(self, lease: str) -> None:
         """The segment ended without leaving a lease."""
@@ -91,6 +98,13 @@ class LeaseTable:
                 self.pool.free_blocks(reversed(lease.blocks))
             else:
                 self._released_on_host.append(id)
+
+    def expire(self, age: float) -> None:
+        """Give back leases older than ``age`` seconds: whoever should have released them is gone. Counted as leaked."""
+        oldest = self.clock() - age
+        expired = [lease.id for lease in self._leases.values() if lease.since < oldest]
+        self.leaked += len(expired)
+        self.release(expired)
 
     def take_released_on_host(self) -> tuple[str, ...]:
         """Spilled leases released since the last call: the worker frees their host memory."""

@@ -16,6 +16,7 @@ class EngineStats:
     leased_blocks: int = 0
     lease_spills: int = 0
     lease_drops: int = 0
+    leases_leaked: int = 0
     free_blocks: int = 0
     running: int = 0
     waiting: int = 0
@@ -44,11 +45,9 @@ class Reports:
     def forget(self, request: str) -> None:
         self._refusals.pop(request, None)
 
-    def take(self, scheduler: SchedulerStats | None, iteration: IterationStats | None) -> None:
+    def take(self, scheduler: SchedulerStats | None) -> None:
         """Take in one step's statistics; wakes whoever waits for a refusal."""
         stats = self.stats
-        if iteration is not None:
-            stats.preemptions += iteration.num_preempted_reqs
         if scheduler is None:
             return
         stats.running, stats.waiting = scheduler.num_running_reqs, scheduler.num_waiting_reqs
@@ -59,7 +58,15 @@ class Reports:
             refusal = self._refusals.get(request)
             if refusal is not None and not refusal.done():
                 refusal.set_result(reason)
-        for name in ("leases", "leased_blocks", "lease_spills", "lease_drops", "free_blocks"):
+        for name in (
+            "leases",
+            "leased_blocks",
+            "lease_spills",
+            "lease_drops",
+            "leases_leaked",
+            "free_blocks",
+            "preemptions",
+        ):
             if name in connector:
                 setattr(stats, name, connector[name])
 
@@ -75,7 +82,7 @@ class _StatLogger(StatLoggerBase):
         mm_cache_stats: Any = None,
         engine_idx: int = 0,
     ) -> None:
-        self._reports.take(scheduler_stats, iteration_stats)
+        self._reports.take(scheduler_stats)
 
     def log_engine_initialized(self) -> None:
         return

@@ -53,7 +53,7 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
             kv_connector_module_path="multiverse.engine.connector",
             kv_role="kv_both",
             kv_load_failure_policy="fail",
-            kv_connector_extra_config={"spill_gib": config.spill_gib},
+            kv_connector_extra_config={"spill_gib": config.spill_gib, "lease_seconds": config.lease_seconds},
         ),
     }
     return AsyncEngineArgs(**(arguments | config.vllm))

@@ -57,6 +57,18 @@ def hold(table: LeaseTable, lease: str, owner: int, ids: Iterable[int], tokens: 
     pool.free_blocks(reversed(blocks))
 
 
+def test_a_lease_that_grew_too_old_is_given_back_and_counted(pool: CountingPool) -> None:
+    now = 100.0
+    table = LeaseTable(pool, host_tokens=0, clock=lambda: now)
+    hold(table, "forgotten", owner=1, ids=[0, 1])
+    now = 150.0
+    hold(table, "fresh", owner=2, ids=[2])
+    now = 161.0
+    table.expire(60.0)
+    assert (table.get("forgotten"), table.leaked, table.held) == (None, 1, 1)
+    assert pool.get_num_free_blocks() == POOL - 1
+
+
 def test_a_lease_keeps_its_blocks_and_says_where_its_tokens_are(pool: CountingPool) -> None:
     table = LeaseTable(pool, host_tokens=0)
     hold(table, "a", 1, [3, 5], tokens=7)

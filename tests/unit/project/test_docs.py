@@ -1,0 +1,66 @@
+"""What the documents name is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/structures.md", "docs/engine.md"]
+_FILE = re.compile(r"`([\w.-]+(?:/[\w.-]+)*\.(?:py|yaml|lock|txt))`")
+_FOLDER = re.compile(r"`((?:[\w.-]+/)+)`")
+_LINK = re.compile(r"\]\(([^):#]+)\)")
+_STEP = re.compile(r"^(\d+)\. (.+?)(?=^\d+\. |^$)", re.MULTILINE | re.DOTALL)
+
+
+def missing(root: Path, names: list[str]) -> list[str]:
+    """Those that are neither in the checkout nor in the package."""
+    places = (root, root / "platform/multiverse")
+    return [name for name in names if not any((place / name).exists() for place in places)]
+
+
+def section(root: Path, title: str) -> str:
+    _, _, rest = (root / "docs/structures.md").read_text().partition(f"\n## {title}\n")
+    return rest.partition("\n## ")[0]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_named_files_and_folders_exist(root: Path, document: str) -> None:
+    text = (root / document).read_text()
+    names = _FILE.findall(text) + _FOLDER.findall(text)
+    assert names
+    assert missing(root, names) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_inside_the_checkout_lead_somewhere(root: Path, document: str) -> None:
+    links = _LINK.findall((root / document).read_text())
+    assert [link for link in links if not (root / document).parent.joinpath(link).exists()] == []
+
+
+@pytest.mark.parametrize("life", ["The life of a request", "The life of a structured text"])
+def test_life_has_eight_steps_each_with_its_file(root: Path, life: str) -> None:
+    steps = _STEP.findall(section(root, life))
+    assert [number for number, _ in steps] == ["1", "2", "3", "4", "5", "6", "7", "8"]
+    assert [number for number, text in steps if not _FILE.search(text)] == []
+
+
+def test_every_folder_of_the_package_has_its_line(root: Path) -> None:
+    named = re.findall(r"^\| `(\w+)/` \|", section(root, "Folders"), re.MULTILINE)
+    folders = {path.parent.name for path in (root / "platform/multiverse").glob("*/__init__.py")}
+    assert set(named) == folders | {"deployments", "tests"}
+
+
+def test_every_command_has_its_line_in_the_readme(root: Path) -> None:
+    from multiverse.cli import app
+
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    groups = [group.name for group in app.registered_groups]
+    named = re.findall(r"^\| `multiverse (\w+)", (root / "README.md").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted([*commands, *groups])
+
+
+def test_every_option_of_parallel_has_its_line_in_the_readme(root: Path) -> None:
+    from multiverse.serving.schema import Parallel
+
+    table = (root / "README.md").read_text().partition("### The request's `parallel`")[2].partition("###")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(Parallel.model_fields)
