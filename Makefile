@@ -76,8 +76,8 @@ format: venv ## put the code into the form that lint asks for
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: venv ## measure: lossless joins, speed, cost of a join, load
-	for bench in lossless speed join load; do $(BIN)/multiverse bench $$bench; done
+bench: venv ## measure: lossless joins, speed, cost of a join
+	for bench in lossless speed join; do $(BIN)/multiverse bench $$bench; done
 
 # uv does not read pip's configuration, so pip fetches torch and uv gets the folder it lies in. It is told the full local
 # version, since the plain one brings the CUDA libraries in; the lock keeps the plain one (see requirements/overrides.txt).

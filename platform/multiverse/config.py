@@ -31,6 +31,8 @@ class EngineOptions(BaseModel):
     max_num_seqs: int = Field(64, ge=1, description="Segments that run at the same time.")
     enforce_eager: bool = Field(False, description="True: no compilation; starts sooner, decodes slower.")
     tensor_parallel_size: int = Field(1, ge=1)
+    spill_gib: float = Field(2.0, ge=0, description="Host memory for leased KV that has to leave the cache.")
+    lease_seconds: float = Field(900.0, gt=0, description="Age at which a lease is taken for leaked and given back.")
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1, description="CPU threads.")
     self_test: bool = Field(True, description="Check one join against the layout's forward before serving.")

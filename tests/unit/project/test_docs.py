@@ -1,5 +1,6 @@
 """What the documents name is there."""
 
+import json
 import re
 from pathlib import Path
 
@@ -57,6 +58,14 @@ def test_every_command_has_its_line_in_the_readme(root: Path) -> None:
     groups = [group.name for group in app.registered_groups]
     named = re.findall(r"^\| `multiverse (\w+)", (root / "README.md").read_text(), re.MULTILINE)
     assert sorted(named) == sorted([*commands, *groups])
+
+
+def test_body_of_the_readmes_curl_command_is_accepted(root: Path) -> None:
+    from multiverse.serving.schema import ChatBody
+
+    _, _, rest = (root / "README.md").read_text().partition("-d '")
+    body = ChatBody.model_validate(json.loads(rest.partition("'\n```")[0]))
+    assert (body.parallel.mode, body.parallel.width) == ("force", 3)
 
 
 def test_every_option_of_parallel_has_its_line_in_the_readme(root: Path) -> None:
