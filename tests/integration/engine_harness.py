@@ -125,12 +125,18 @@ class Harness:
         return found
 
 
+def children() -> set[psutil.Process]:
+    """Processes below this one that still run."""
+    below = psutil.Process().children(recursive=True)
+    return {process for process in below if process.status() != psutil.STATUS_ZOMBIE}
+
+
 def shared_memory() -> set[str]:
     """Files under /dev/shm that this process and its children have mapped."""
     this = psutil.Process()
     return {
         mapped.path
-        for process in (this, *this.children(recursive=True))
+        for process in (this, *children())
         for mapped in process.memory_maps()
         if mapped.path.startswith("/dev/shm/")
     }

@@ -3,14 +3,12 @@
 import asyncio
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from multiverse.engine.config import EngineConfig
     from multiverse.serving.request import GenerationRequest
     from tests.integration.engine_harness import Harness
@@ -90,7 +88,7 @@ def mixed(engine: "Harness", prompt: tuple[int, ...], number: int) -> "Generatio
 
 
 async def test_small_cache_preempts_and_spills_and_stays_lossless(
-    engine_config: "EngineConfig", reference: Any, script: "Path"
+    engine_config: "EngineConfig", reference: Any, script: Path
 ) -> None:
     from multiverse.engine.vllm_engine import VllmEngine
     from multiverse.evaluation.comparison import Comparison
@@ -98,19 +96,19 @@ async def test_small_cache_preempts_and_spills_and_stays_lossless(
     from multiverse.evaluation.lossless import banned_ids, compare, replay, small_cache
     from multiverse.evaluation.replay import Document
     from multiverse.models.manifest import Manifest
-    from tests.integration.engine_harness import shared_memory
+    from tests.integration.engine_harness import children, shared_memory
 
     vocabulary = Manifest.load(engine_config.model).vocabulary()
     made = border_documents(vocabulary, block_size=32)
     names = ("border-1", "border+1", "nested", "width-8")
     documents = [Document.of(name, made[name], vocabulary, header=3) for name in names]
     config = small_cache(replace(engine_config, self_test=False), max(len(made[name]) for name in names))
-    processes, mapped = set(psutil.Process().children(recursive=True)), shared_memory()
+    processes, mapped = children(), shared_memory()
 
     engine = await VllmEngine.start(config)
     try:
         results = await replay(engine, documents, concurrency=16, tenant="small", run="small")
-        stats = engine.stats
+        stats, files = engine.stats, shared_memory() - mapped
     finally:
         engine.shutdown()
 
@@ -122,5 +120,5 @@ async def test_small_cache_preempts_and_spills_and_stays_lossless(
     assert comparison.max_abs_dlogp <= 1e-4
     assert min(stats.preemptions, stats.lease_spills, sum(stats.rebuilds.values())) > 0
     assert stats.leases == 0
-    assert set(psutil.Process().children(recursive=True)) == processes
-    assert shared_memory() == mapped
+    assert children() == processes
+    assert [file for file in files if Path(file).exists()] == []

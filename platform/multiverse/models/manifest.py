@@ -1,4 +1,4 @@
-"""``multiverse.json``: what a prepared checkpoint says about itself, beside the base's config.json (DESIGN §8)."""
+"""``multiverse.json``: what a prepared checkpoint says about itself, beside the base's config.json."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Bodies to prompts: token ids in which tags come only from where they may (DESIGN §8)."""
+"""Bodies to prompts: token ids in which tags come only from where they may."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The bodies of OpenAI's requests, with the ``parallel`` extension (DESIGN §8).
+"""The bodies of OpenAI's requests, with the ``parallel`` extension.
 
 Every field is acted on, or named here as harmless, or refused: nothing is silently ignored.
 """

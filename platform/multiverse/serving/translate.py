@@ -49,7 +49,7 @@ def to_requests(
                     parallel=_parallel(body, mode),
                     question=prompt.question,
                     arrival=mine.arrival,
-                    # KV of the same tokens differs between layouts, and where all tags are masked (DESIGN §5).
+                    # KV of the same tokens differs between layouts, and where all tags are masked.
                     cache_salt=f"layout-{LAYOUT_VERSION}{'-off' if mode == 'off' else ''}",
                 )
             )
