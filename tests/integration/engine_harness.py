@@ -125,18 +125,17 @@ class Harness:
         return found
 
 
-def children() -> set[psutil.Process]:
-    """Processes below this one that still run."""
+def vllm_processes() -> set[psutil.Process]:
+    """vLLM's processes below this one that still run."""
     below = psutil.Process().children(recursive=True)
-    return {process for process in below if process.status() != psutil.STATUS_ZOMBIE}
+    return {one for one in below if one.status() != psutil.STATUS_ZOMBIE and one.name().startswith("VLLM")}
 
 
 def shared_memory() -> set[str]:
-    """Files under /dev/shm that this process and its children have mapped."""
-    this = psutil.Process()
+    """Files under /dev/shm that this process and vLLM's have mapped."""
     return {
         mapped.path
-        for process in (this, *children())
+        for process in (psutil.Process(), *vllm_processes())
         for mapped in process.memory_maps()
         if mapped.path.startswith("/dev/shm/")
     }

@@ -203,7 +203,6 @@ async def test_self_test_refuses_an_engine_that_is_off(engine: "Harness", monkey
     ("arguments", "reason"),
     [
         ({"pipeline_parallel_size": 2}, "pipeline parallelism"),
-        ({"async_scheduling": True}, "asynchronous scheduling"),
         ({"scheduling_policy": "fcfs"}, "FCFS scheduling"),
         ({"enable_prefix_caching": False}, "a disabled prefix cache"),
         ({"kv_cache_dtype": "fp8"}, "a quantized KV cache"),

@@ -96,14 +96,14 @@ async def test_small_cache_preempts_and_spills_and_stays_lossless(
     from multiverse.evaluation.lossless import banned_ids, compare, replay, small_cache
     from multiverse.evaluation.replay import Document
     from multiverse.models.manifest import Manifest
-    from tests.integration.engine_harness import children, shared_memory
+    from tests.integration.engine_harness import shared_memory, vllm_processes
 
     vocabulary = Manifest.load(engine_config.model).vocabulary()
     made = border_documents(vocabulary, block_size=32)
     names = ("border-1", "border+1", "nested", "width-8")
     documents = [Document.of(name, made[name], vocabulary, header=3) for name in names]
     config = small_cache(replace(engine_config, self_test=False), max(len(made[name]) for name in names))
-    processes, mapped = children(), shared_memory()
+    processes, mapped = vllm_processes(), shared_memory()
 
     engine = await VllmEngine.start(config)
     try:
@@ -120,5 +120,5 @@ async def test_small_cache_preempts_and_spills_and_stays_lossless(
     assert comparison.max_abs_dlogp <= 1e-4
     assert min(stats.preemptions, stats.lease_spills, sum(stats.rebuilds.values())) > 0
     assert stats.leases == 0
-    assert children() == processes
+    assert vllm_processes() == processes
     assert [file for file in files if Path(file).exists()] == []
