@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from multiverse.engine.config import EngineConfig
     from tests.integration.engine_harness import Harness
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
 LOSSLESS = 1e-4
 """Largest |difference of log-probabilities| in float32."""
