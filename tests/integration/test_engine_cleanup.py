@@ -91,9 +91,9 @@ async def test_small_cache_preempts_and_spills_and_stays_lossless(
     engine_config: "EngineConfig", reference: Any, script: Path
 ) -> None:
     from multiverse.engine.vllm_engine import VllmEngine
-    from multiverse.evaluation.comparison import Comparison
+    from multiverse.evaluation.comparison import Comparison, banned_ids
     from multiverse.evaluation.documents import border_documents
-    from multiverse.evaluation.lossless import banned_ids, compare, replay, small_cache
+    from multiverse.evaluation.lossless import compare, replay, small_cache
     from multiverse.evaluation.replay import Document
     from multiverse.models.manifest import Manifest
     from tests.integration.engine_harness import shared_memory, vllm_processes

@@ -9,7 +9,7 @@ prefix-cache hit and the leases together reach that far, the request is not sche
 engine then aborts it, rebuilds the KV and asks again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -145,7 +145,7 @@ class MultiverseConnector(KVConnectorBase_V1):
             if waiting.directions.release:
                 # Only now: blocks freed while the step is put together could be given to one of its own requests.
                 self._table.release(waiting.directions.release)
-                waiting.directions = _without_release(waiting.directions)
+                waiting.directions = replace(waiting.directions, release=())
         self._table.expire(self._lease_seconds)
         step.forget = self._table.take_released_on_host()
         return step
@@ -158,8 +158,9 @@ class MultiverseConnector(KVConnectorBase_V1):
         self._refused.pop(directions.segment, None)
         lease = directions.lease
         if lease is not None:
+            leasing = set(directions.leasing_ids)
             ended = request.status in (RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED)
-            if ended and (directions.always_lease or not directions_unmet(request, directions)):
+            if ended and (directions.always_lease or not leasing.isdisjoint(request.output_token_ids)):
                 tokens = request.num_computed_tokens - request.num_in_flight_tokens
                 count = -(-tokens // self._block_size)
                 self._table.hold(lease, directions.owner, [self._pool.blocks[id] for id in block_ids[:count]], tokens)
@@ -227,18 +228,3 @@ class MultiverseConnector(KVConnectorBase_V1):
 
 RELEASE = "release:"
 NEVER_DROP = 2**63
-
-
-def directions_unmet(request: "Request", directions: Directions) -> bool:
-    return not any(token in directions.leasing_ids for token in request.output_token_ids)
-
-
-def _without_release(directions: Directions) -> Directions:
-    return Directions(
-        directions.segment,
-        directions.owner,
-        directions.lease,
-        directions.leasing_ids,
-        directions.always_lease,
-        directions.sources,
-    )

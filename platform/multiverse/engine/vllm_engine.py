@@ -140,10 +140,6 @@ class VllmEngine:
             params = Directions(segment=RELEASE, owner=0, release=tuple(leases)).to_params()
             await self._llm.notify_kv_transfer_request_rejected(f"{RELEASE}{next(self._numbers)}", params)
 
-    async def abandon(self) -> None:
-        """Wait until no ended segment is still in vLLM."""
-        await asyncio.gather(*self._draining)
-
     async def _attempt(self, segment: Segment) -> AsyncGenerator[Delta | str, None]:
         """One vLLM request for a segment: its deltas, or the reason for which the guard refused it."""
         key = f"{segment.id}@{next(self._numbers)}"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from multiverse.config import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from multiverse.engine.config import EngineConfig
 
@@ -18,8 +20,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as t
 Model = Annotated[str, typer.Option(help="Directory, hub id, s3:// prefix or builtin:smollm2-135m.")]
 Eager = Annotated[bool, typer.Option(help="Without compilation: starts sooner, decodes slower.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Runs of each measurement; the median counts.")]
-
-DEFAULT_MODEL = "builtin:smollm2-135m"
 
 
 @app.command()

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from multiverse.engine.vllm_engine import VllmEngine
+
 TIE = 2e-4
 """Greedy tokens may differ where the reference's best two log-probabilities are closer than this."""
 
@@ -61,3 +63,9 @@ class Comparison:
             "unequal": len(self.unequal),
             "ties": len(self.ties),
         }
+
+
+def banned_ids(engine: VllmEngine) -> tuple[int, ...]:
+    """Ids masked in continuations so that none ends early: tags, ends of sequence, padding rows."""
+    padding = range(engine.manifest.tokens, engine.manifest.vocab_size)
+    return (*engine.manifest.tag_ids.values(), *engine.end_ids, *padding)

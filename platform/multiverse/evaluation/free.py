@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from multiverse.engine.segment import Sampling, TokenLogprob
-from multiverse.evaluation.comparison import Comparison
+from multiverse.evaluation.comparison import Comparison, banned_ids
 from multiverse.models.reference import layout_logits
 from multiverse.serving.events import BlockForked, Event, Finished, Place, TokensAdded
 from multiverse.serving.local import MultiverseEngine
@@ -110,15 +110,10 @@ def compare_answer(comparison: Comparison, model: Any, engine: MultiverseEngine,
         if entry is not None and kinds[index] in (Kind.TEXT, Kind.SPACE)
     ]
     entries = [answer.logprobs[index - start] for index in sampled]
-    banned = (
-        *engine.manifest.tag_ids.values(),
-        *engine.tokens.eos_ids,
-        *range(engine.manifest.tokens, engine.manifest.vocab_size),
-    )
     comparison.add(
         run,
         [sequence[index] for index in sampled],
         [entry.logprob for entry in entries if entry is not None],
         logprobs[[index - 1 for index in sampled]],
-        banned,
+        banned_ids(engine.segments),
     )

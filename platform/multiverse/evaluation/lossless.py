@@ -16,7 +16,7 @@ import torch
 from multiverse.engine.config import EngineConfig
 from multiverse.engine.segment import Sampling, Segment
 from multiverse.engine.vllm_engine import VllmEngine
-from multiverse.evaluation.comparison import Comparison
+from multiverse.evaluation.comparison import Comparison, banned_ids
 from multiverse.evaluation.documents import border_documents
 from multiverse.evaluation.free import compare_answer, generate_freely
 from multiverse.evaluation.replay import Document, reference_logprobs, whole_blocks
@@ -38,12 +38,6 @@ MIN_TOKENS = 2000
 class Replayed:
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
-
-
-def banned_ids(engine: VllmEngine) -> tuple[int, ...]:
-    """Ids masked in continuations so that none ends early: tags, ends of sequence, padding rows."""
-    padding = range(engine.manifest.tokens, engine.manifest.vocab_size)
-    return (*engine.manifest.tag_ids.values(), *engine.end_ids, *padding)
 
 
 async def replay(

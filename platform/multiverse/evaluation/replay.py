@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from multiverse.models.reference import visible
 from multiverse.structure.layout import Layout, layout
 from multiverse.structure.tags import Kind, Vocabulary
 
@@ -54,10 +55,10 @@ class Document:
 
     def seen(self, place: int) -> np.ndarray:
         """Indices of the tokens that the token at ``place`` sees, itself included, int64."""
-        visible = np.ones(place + 1, dtype=bool)
+        shown = np.ones(place + 1, dtype=bool)
         for start, stop in self.layout.hidden(place):
-            visible[start:stop] = False
-        return np.flatnonzero(visible)
+            shown[start:stop] = False
+        return np.flatnonzero(shown)
 
     def prompt(self, probe: Probe) -> list[int]:
         """The token ids a continuation of ``probe`` is asked for with."""
@@ -89,18 +90,16 @@ def reference_logprobs(
     """
     count = len(document.tokens)
     total = count + sum(map(len, continuations))
-    visible = np.tri(total, dtype=bool)
+    seen = np.tri(total, dtype=bool)
     positions = np.arange(total)
     if not causal:
         positions[:count] = document.layout.positions
-        for query in range(count):
-            for start, stop in document.layout.hidden(query):
-                visible[query, start:stop] = False
+        seen[:count, :count] = visible(document.layout).numpy()
     tokens, rows, begin = list(document.tokens), [], count
     for probe, continuation in zip(document.probes, continuations, strict=True):
         end = begin + len(continuation)
-        visible[begin:end, :begin] = False
-        visible[begin:end, :count] = np.pad(visible[probe.place, : probe.place + 1], (0, count - probe.place - 1))
+        seen[begin:end, :begin] = False
+        seen[begin:end, :count] = seen[probe.place, :count]
         positions[begin:end] = positions[probe.place] + 1 + np.arange(end - begin)
         rows.append([probe.place, *range(begin, end - 1)])
         tokens += continuation
@@ -109,7 +108,7 @@ def reference_logprobs(
     hidden = model.get_decoder()(
         input_ids=torch.tensor([tokens], device=device),
         position_ids=torch.from_numpy(positions)[None].to(device),
-        attention_mask=torch.from_numpy(visible)[None, None].to(device),
+        attention_mask=torch.from_numpy(seen)[None, None].to(device),
         use_cache=False,
     ).last_hidden_state[0]
     head = model.get_output_embeddings()

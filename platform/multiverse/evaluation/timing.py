@@ -15,8 +15,8 @@ from typing import Any
 from multiverse.engine.config import EngineConfig
 from multiverse.engine.segment import Sampling, Segment, Source
 from multiverse.engine.vllm_engine import VllmEngine
+from multiverse.evaluation.comparison import banned_ids
 from multiverse.evaluation.documents import DocumentWriter
-from multiverse.evaluation.lossless import banned_ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def layout_logits(model: Any, token_ids: Sequence[int], layout: Layout) -> torch
     """
     ids = torch.tensor([token_ids], device=model.device)
     positions = torch.from_numpy(layout.positions.astype("int64"))[None].to(model.device)
-    blocked = ~_visible(layout).to(model.device)
+    blocked = ~visible(layout).to(model.device)
     mask = torch.zeros(blocked.shape, dtype=model.dtype, device=model.device)
     mask = mask.masked_fill(blocked, torch.finfo(model.dtype).min)
     output = model(input_ids=ids, position_ids=positions, attention_mask=mask[None, None], use_cache=False)
@@ -32,12 +32,12 @@ def layout_logits(model: Any, token_ids: Sequence[int], layout: Layout) -> torch
     return logits
 
 
-def _visible(layout: Layout) -> torch.Tensor:
+def visible(layout: Layout) -> torch.Tensor:
     """Which key (column) each query (row) sees: [num_tokens, num_tokens] bool."""
     intervals = torch.from_numpy(layout.hidden_intervals())
     keys = torch.arange(len(intervals))
-    visible = keys[None, :] <= keys[:, None]
+    seen = keys[None, :] <= keys[:, None]
     for depth in range(intervals.shape[1]):
         low, high = intervals[:, depth, 0, None], intervals[:, depth, 1, None]
-        visible &= (keys < low) | (keys >= high)
-    return visible
+        seen &= (keys < low) | (keys >= high)
+    return seen
