@@ -21,7 +21,7 @@ class Router:
 
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Serve after the constructor."""
-        from multiverse.serving.http import build_asgi
+        from multiverse.serving.api.http import build_asgi
         from multiverse.telemetry.metrics import build_ray
 
         return build_asgi(self._engine, self._name, [build_ray(serve=True)])

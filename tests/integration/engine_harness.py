@@ -17,8 +17,8 @@ from multiverse.evaluation.comparison import Comparison
 from multiverse.evaluation.free import compare_answer, reading_order
 from multiverse.serving.events import Event, Finished, Result
 from multiverse.serving.local import MultiverseEngine
-from multiverse.serving.pieces import encode
 from multiverse.serving.request import GenerationRequest, ParallelOptions
+from multiverse.serving.sequencing.pieces import encode
 from multiverse.structure.tags import split_words
 
 END = "<end>"

@@ -13,7 +13,7 @@ import openai
 import pytest
 import uvicorn
 
-from multiverse.serving.http import build_asgi
+from multiverse.serving.api.http import build_asgi
 from multiverse.serving.request import GenerationRequest
 from tests.unit.serving.http_fakes import FIRST, HEAD, SECOND, TAIL, FakeEngine, block_of_two, sequential
 

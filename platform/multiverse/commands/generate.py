@@ -13,14 +13,14 @@ from rich.table import Table
 
 from multiverse.config import AppConfig
 from multiverse.live import LiveBlocks
-from multiverse.serving.answers import Answer
-from multiverse.serving.branch_text import OuterText, outline_text
-from multiverse.serving.errors import ApiError
+from multiverse.serving.answer.answers import Answer
+from multiverse.serving.answer.branch_text import OuterText, outline_text
+from multiverse.serving.api.errors import ApiError
+from multiverse.serving.api.merge import closing
+from multiverse.serving.api.schema import ChatBody
+from multiverse.serving.api.translate import Ticket, to_requests
 from multiverse.serving.events import BlockForked, BranchFinished, Event, TokensAdded
 from multiverse.serving.local import MultiverseEngine
-from multiverse.serving.merge import closing
-from multiverse.serving.schema import ChatBody
-from multiverse.serving.translate import Ticket, to_requests
 from multiverse.validation import explain
 
 

@@ -9,7 +9,7 @@ from multiverse.engine.vllm_engine import VllmEngine
 from multiverse.models.tokens import Tokens
 from multiverse.serving.events import Event
 from multiverse.serving.request import GenerationRequest
-from multiverse.serving.sequencer import EngineLimits, Sequencer
+from multiverse.serving.sequencing.sequencer import EngineLimits, Sequencer
 
 
 class MultiverseEngine:

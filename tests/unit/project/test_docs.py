@@ -61,7 +61,7 @@ def test_every_command_has_its_line_in_the_readme(root: Path) -> None:
 
 
 def test_body_of_the_readmes_curl_command_is_accepted(root: Path) -> None:
-    from multiverse.serving.schema import ChatBody
+    from multiverse.serving.api.schema import ChatBody
 
     _, _, rest = (root / "README.md").read_text().partition("-d '")
     body = ChatBody.model_validate(json.loads(rest.partition("'\n```")[0]))
@@ -69,7 +69,7 @@ def test_body_of_the_readmes_curl_command_is_accepted(root: Path) -> None:
 
 
 def test_every_option_of_parallel_has_its_line_in_the_readme(root: Path) -> None:
-    from multiverse.serving.schema import Parallel
+    from multiverse.serving.api.schema import Parallel
 
     table = (root / "README.md").read_text().partition("### The request's `parallel`")[2].partition("###")[0]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(Parallel.model_fields)

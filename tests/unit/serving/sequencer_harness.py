@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from multiverse.engine.segment import Sampling, Segment
 from multiverse.serving.events import Event, Finished, Result
 from multiverse.serving.request import GenerationRequest, ParallelOptions
-from multiverse.serving.sequencer import EngineLimits, Sequencer
+from multiverse.serving.sequencing.sequencer import EngineLimits, Sequencer
 from multiverse.structure.tracker import Tracker
 from tests.unit.serving.fake_engine import FakeEngine, Model, WordCodec, script
 

@@ -1,7 +1,7 @@
 """Events to answers."""
 
 from multiverse.engine.segment import Sampling, TokenLogprob
-from multiverse.serving.answers import Answer, Text
+from multiverse.serving.answer.answers import Answer, Text
 from multiverse.serving.events import (
     Block,
     BlockForked,

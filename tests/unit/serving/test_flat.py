@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiverse.serving.content import FlatContent
+from multiverse.serving.answer.content import FlatContent
 from multiverse.structure.flatten import flatten_text
 from multiverse.structure.tags import LEAD_IN
 from tests.unit.serving.http_fakes import FIRST, HEAD, SECOND, TAG_IDS, TAIL, Words

@@ -2,8 +2,8 @@
 
 from prometheus_client import CollectorRegistry
 
+from multiverse.serving.api.measure import ServerMeter
 from multiverse.serving.events import FellBack
-from multiverse.serving.measure import ServerMeter
 from multiverse.telemetry.metrics import build
 from tests.unit.serving.http_fakes import Words, block_of_two
 

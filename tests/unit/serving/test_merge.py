@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 
-from multiverse.serving.merge import merged
+from multiverse.serving.api.merge import merged
 
 
 class Source:

@@ -1,9 +1,9 @@
 """Responses and chunks in OpenAI's form."""
 
 from multiverse.engine.segment import Sampling, TokenLogprob
-from multiverse.serving.answers import Answer, Text
+from multiverse.serving.answer.answers import Answer, Text
+from multiverse.serving.api.openai import ChatForm, CompletionForm, Reply
 from multiverse.serving.events import Finished, Result, TokensAdded
-from multiverse.serving.openai import ChatForm, CompletionForm, Reply
 from multiverse.serving.request import GenerationRequest
 from tests.unit.serving.http_fakes import TAG_IDS, Words
 

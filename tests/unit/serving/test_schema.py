@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from multiverse.serving.errors import from_validation
-from multiverse.serving.schema import ChatBody, CompletionBody
+from multiverse.serving.api.errors import from_validation
+from multiverse.serving.api.schema import ChatBody, CompletionBody
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 

@@ -4,7 +4,7 @@ import re
 
 from multiverse.engine.segment import Sampling, Source, TokenLogprob
 from multiverse.serving.events import BlockForked, BlockJoined, BranchFinished, Finished, TokensAdded
-from multiverse.serving.seeds import derived_seed
+from multiverse.serving.sequencing.seeds import derived_seed
 from tests.unit.serving.sequencer_harness import GOAL_2, GOAL_3, Run, run
 
 CONCLUDED = "\nso\n</Conclusion>\n</Parallel>"

@@ -8,7 +8,7 @@ import pytest
 from multiverse.engine.segment import Sampling
 from multiverse.serving.events import Event
 from multiverse.serving.request import GenerationRequest, Mode, ParallelOptions
-from multiverse.serving.sequencer import EngineLimits, Sequencer
+from multiverse.serving.sequencing.sequencer import EngineLimits, Sequencer
 from tests.unit.serving.fake_engine import EngineDied, FakeEngine, WordCodec, script
 from tests.unit.serving.sequencer_harness import GOAL_2
 

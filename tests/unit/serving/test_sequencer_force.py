@@ -5,7 +5,7 @@ import re
 import pytest
 
 from multiverse.serving.events import BlockForked
-from multiverse.serving.planning import parse_plan, plan_messages, plan_regex
+from multiverse.serving.sequencing.planning import parse_plan, plan_messages, plan_regex
 from tests.unit.serving.sequencer_harness import run
 
 PLAN = "1: the first part\n2: the other part"

@@ -5,8 +5,8 @@ import asyncio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from multiverse.serving.answer.reading_order import ReadingOrder
 from multiverse.serving.events import TokensAdded
-from multiverse.serving.reading_order import ReadingOrder
 from multiverse.structure.grammar import parse
 from multiverse.structure.layout import layout
 from tests.unit.serving.fake_engine import WordCodec

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from multiverse.engine.segment import Sampling
-from multiverse.serving.errors import ApiError
+from multiverse.serving.api.errors import ApiError
+from multiverse.serving.api.schema import ChatBody, CompletionBody
+from multiverse.serving.api.translate import Ticket, derived_seed, to_requests
 from multiverse.serving.request import GenerationRequest, ParallelOptions
-from multiverse.serving.schema import ChatBody, CompletionBody
-from multiverse.serving.translate import Ticket, derived_seed, to_requests
 from tests.unit.serving.http_fakes import TAG_IDS, FakeEngine
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from multiverse.serving.pieces import Codec, Outline, encode, read_outlines
+from multiverse.serving.sequencing.pieces import Codec, Outline, encode, read_outlines
 from multiverse.structure.tracker import Event, Malformed, OutlinesKnown, Tracker
 
 

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 from multiverse.engine.segment import TokenLogprob
-from multiverse.serving.answers import Answer, Text
+from multiverse.serving.answer.answers import Answer, Text
 from multiverse.serving.interface import Codec
 
 

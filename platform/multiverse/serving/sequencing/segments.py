@@ -1,8 +1,8 @@
 """A region's segments: how they are asked for, read, and what becomes of their KV."""
 
 from multiverse.engine.segment import Delta, Sampling, Segment
-from multiverse.serving.masking import masked_tags
-from multiverse.serving.region import Region, Step
+from multiverse.serving.sequencing.masking import masked_tags
+from multiverse.serving.sequencing.region import Region, Step
 
 
 async def sample(region: Region, room: int, stop: str = "</Goal>") -> Step:

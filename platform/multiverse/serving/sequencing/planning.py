@@ -8,13 +8,13 @@ from importlib import resources
 import yaml
 
 from multiverse.engine.segment import Segment
-from multiverse.serving.blocks import grow, run_block
 from multiverse.serving.events import FinishReason
-from multiverse.serving.pieces import Outline, encode
-from multiverse.serving.region import Region
-from multiverse.serving.seeds import derived_seed
-from multiverse.serving.segments import prefill, sample
-from multiverse.serving.session import Session
+from multiverse.serving.sequencing.blocks import grow, run_block
+from multiverse.serving.sequencing.pieces import Outline, encode
+from multiverse.serving.sequencing.region import Region
+from multiverse.serving.sequencing.seeds import derived_seed
+from multiverse.serving.sequencing.segments import prefill, sample
+from multiverse.serving.sequencing.session import Session
 
 CONCLUSION_TOKENS = 64
 """The most an untrained model writes behind the join: it does not know that a conclusion ends."""
@@ -138,6 +138,6 @@ def plan_messages(question: str) -> list[dict[str, str]]:
 
 @cache
 def _examples() -> tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]:
-    text = resources.files("multiverse.serving").joinpath("plan_examples.yaml").read_text(encoding="utf-8")
+    text = resources.files("multiverse.serving.sequencing").joinpath("plan_examples.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
     return values["instruction"], tuple((turn["task"], tuple(turn["parts"])) for turn in values["examples"])

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from multiverse.engine.segment import Delta, Source
-from multiverse.serving.budget import Budget
-from multiverse.serving.closers import Ending, ending
 from multiverse.serving.events import Block, FellBack, FinishReason, Place, TokensAdded
-from multiverse.serving.pieces import Outline, encode, read_outlines
-from multiverse.serving.seeds import Path
-from multiverse.serving.session import Session
+from multiverse.serving.sequencing.budget import Budget
+from multiverse.serving.sequencing.closers import Ending, ending
+from multiverse.serving.sequencing.pieces import Outline, encode, read_outlines
+from multiverse.serving.sequencing.seeds import Path
+from multiverse.serving.sequencing.session import Session
 from multiverse.structure.tracker import BranchClosed, Event, Malformed, OutlinesKnown, Tracker
 
 _ENDING_BOUND = 64

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from multiverse.serving.errors import bad
+from multiverse.serving.api.errors import bad
+from multiverse.serving.api.schema import ChatBody, CompletionBody
 from multiverse.serving.interface import GenerationEngine
-from multiverse.serving.schema import ChatBody, CompletionBody
 from multiverse.structure.grammar import GrammarError, parse
 
 

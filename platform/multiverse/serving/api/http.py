@@ -19,13 +19,13 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from multiverse.serving.errors import ApiError, from_validation
-from multiverse.serving.generation import Generation
+from multiverse.serving.api.errors import ApiError, from_validation
+from multiverse.serving.api.generation import Generation
+from multiverse.serving.api.measure import Recorders, ServerMeter
+from multiverse.serving.api.openai import ChatForm, CompletionForm, Form, Reply
+from multiverse.serving.api.schema import ChatBody, CompletionBody
+from multiverse.serving.api.translate import Ticket, to_requests
 from multiverse.serving.interface import GenerationEngine
-from multiverse.serving.measure import Recorders, ServerMeter
-from multiverse.serving.openai import ChatForm, CompletionForm, Form, Reply
-from multiverse.serving.schema import ChatBody, CompletionBody
-from multiverse.serving.translate import Ticket, to_requests
 from multiverse.telemetry.metrics import Recorder, build
 
 MAX_BODY = 4 * 2**20

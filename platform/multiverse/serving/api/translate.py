@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from multiverse.engine.segment import Sampling
-from multiverse.serving.errors import bad
+from multiverse.serving.api.errors import bad
+from multiverse.serving.api.prompts import Prompt, prompts
+from multiverse.serving.api.schema import MAX_GENERATIONS, ChatBody, CompletionBody, GenerationBody
 from multiverse.serving.interface import GenerationEngine
-from multiverse.serving.prompts import Prompt, prompts
 from multiverse.serving.request import GenerationRequest, Mode, ParallelOptions
-from multiverse.serving.schema import MAX_GENERATIONS, ChatBody, CompletionBody, GenerationBody
 from multiverse.structure.tags import LAYOUT_VERSION
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from multiverse.engine.segment import TokenLogprob
-from multiverse.serving.branch_text import BranchText, inner_text, outline_text
-from multiverse.serving.content import Content, FlatContent, StopContent
+from multiverse.serving.answer.branch_text import BranchText, inner_text, outline_text
+from multiverse.serving.answer.content import Content, FlatContent, StopContent
+from multiverse.serving.answer.reading_order import ReadingOrder
 from multiverse.serving.events import (
     Block,
     BlockForked,
@@ -21,7 +22,6 @@ from multiverse.serving.events import (
     TokensAdded,
 )
 from multiverse.serving.interface import Codec
-from multiverse.serving.reading_order import ReadingOrder
 from multiverse.serving.request import GenerationRequest
 
 

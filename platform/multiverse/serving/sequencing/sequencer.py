@@ -13,15 +13,15 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from multiverse.engine.segment import Segment, SegmentEngine
-from multiverse.serving.blocks import grow
-from multiverse.serving.budget import Budget
 from multiverse.serving.events import Event, Finished, FinishReason, Result, TokensAdded
-from multiverse.serving.masking import masked_tags
-from multiverse.serving.pieces import Codec
-from multiverse.serving.planning import run_forced
-from multiverse.serving.region import Region
 from multiverse.serving.request import GenerationRequest
-from multiverse.serving.session import EngineLimits, Session
+from multiverse.serving.sequencing.blocks import grow
+from multiverse.serving.sequencing.budget import Budget
+from multiverse.serving.sequencing.masking import masked_tags
+from multiverse.serving.sequencing.pieces import Codec
+from multiverse.serving.sequencing.planning import run_forced
+from multiverse.serving.sequencing.region import Region
+from multiverse.serving.sequencing.session import EngineLimits, Session
 from multiverse.structure.tracker import Tracker
 
 __all__ = ["EngineLimits", "Sequencer"]

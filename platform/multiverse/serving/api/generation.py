@@ -4,15 +4,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from multiverse.serving.answers import Answer
-from multiverse.serving.errors import ApiError
+from multiverse.serving.answer.answers import Answer
+from multiverse.serving.api.errors import ApiError
+from multiverse.serving.api.measure import ServerMeter
+from multiverse.serving.api.merge import closing, merged
+from multiverse.serving.api.openai import Reply
+from multiverse.serving.api.schema import ChatBody, CompletionBody
 from multiverse.serving.events import Event
 from multiverse.serving.interface import GenerationEngine
-from multiverse.serving.measure import ServerMeter
-from multiverse.serving.merge import closing, merged
-from multiverse.serving.openai import Reply
 from multiverse.serving.request import GenerationRequest
-from multiverse.serving.schema import ChatBody, CompletionBody
 
 
 class Generation:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from multiverse.serving.flat import FlatText
+from multiverse.serving.answer.flat import FlatText
 from multiverse.serving.interface import Codec, TextStream
 
 

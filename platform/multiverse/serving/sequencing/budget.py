@@ -5,7 +5,7 @@ Shares depend on the tokens alone, never on which branch ran first: a request's 
 
 from dataclasses import dataclass
 
-from multiverse.serving.closers import Ending
+from multiverse.serving.sequencing.closers import Ending
 
 CONCLUSION_RESERVE = 32
 """Tokens, and positions, kept back from branches for the conclusion; or an eighth of what is left, if that is less."""

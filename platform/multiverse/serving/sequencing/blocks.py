@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from multiverse.engine.segment import Source
-from multiverse.serving.budget import Budget, share
 from multiverse.serving.events import Block, BlockForked, BlockJoined, Branch, BranchFinished, FinishReason
-from multiverse.serving.pieces import Outline, encode, read_outlines
-from multiverse.serving.region import Region
-from multiverse.serving.segments import prefill, sample
-from multiverse.serving.session import Session
+from multiverse.serving.sequencing.budget import Budget, share
+from multiverse.serving.sequencing.pieces import Outline, encode, read_outlines
+from multiverse.serving.sequencing.region import Region
+from multiverse.serving.sequencing.segments import prefill, sample
+from multiverse.serving.sequencing.session import Session
 
 LEAST_SAMPLED = 2
 """A branch that could not sample this many tokens, its closer included, is given up."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from multiverse.engine.segment import Delta, Sampling, Segment, SegmentEngine
 from multiverse.serving.events import Event
-from multiverse.serving.lease_book import LeaseBook
-from multiverse.serving.pieces import Codec
 from multiverse.serving.request import GenerationRequest
-from multiverse.serving.seeds import Path, derived_seed
+from multiverse.serving.sequencing.lease_book import LeaseBook
+from multiverse.serving.sequencing.pieces import Codec
+from multiverse.serving.sequencing.seeds import Path, derived_seed
 
 
 @dataclass(frozen=True, slots=True)
