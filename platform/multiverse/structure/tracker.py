@@ -16,6 +16,7 @@ class MalformedReason(StrEnum):
     NO_OUTLINES = "no_outlines"
     MISSING_PATH = "missing_path"
     STRAY_TAG = "stray_tag"
+    STRAY_TEXT = "stray_text"
     UNCLOSED = "unclosed"
 
 
@@ -69,7 +70,7 @@ class BlockClosed:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A tag out of place, which the layout takes for an ordinary token. ``tag`` is "" where a tag is missing."""
+    """What the strict grammar does not allow there; for the layout it is an ordinary token. ``tag`` is "" for text."""
 
     index: int
     reason: MalformedReason
@@ -107,6 +108,10 @@ class Tracker:
         self._pending = False
         self._open: list[Kind] = []
         """Openers that are open in the strict sense, outermost first."""
+        self._concluded: list[bool] = []
+        """Per open ``<Parallel>``: whether its ``<Conclusion>`` has come."""
+        self._strayed = False
+        """Text out of place was reported and no tag has come since: once is enough."""
         self.count = 0
 
     def copy(self) -> "Tracker":
@@ -117,7 +122,7 @@ class Tracker:
             _Block(b.fork_position, b.width, b.last_position, b.closed, b.inside, b.begun) for b in self._blocks
         ]
         twin._goal = None if self._goal is None else _Goal(list(self._goal.outlines))
-        twin._open = list(self._open)
+        twin._open, twin._concluded, twin._strayed = list(self._open), list(self._concluded), self._strayed
         return twin
 
     @property
@@ -189,7 +194,12 @@ class Tracker:
             self._forget(Kind.PARALLEL)
             yield Malformed(self.count, MalformedReason.NO_GOAL, NAMES.get(kind, ""))
         if kind.is_tag:
+            self._strayed = False
             yield from self._in_text(kind)
+        elif kind == Kind.TEXT and not self._strayed and self._open and self._open[-1] == Kind.PARALLEL:
+            # Around the conclusion, a block holds white space only.
+            self._strayed = True
+            yield Malformed(self.count, MalformedReason.STRAY_TEXT, "")
 
     def _in_goal(self, goal: _Goal, kind: Kind) -> Iterator[Event]:
         in_outline = self._open[-1] == Kind.OUTLINE
@@ -226,16 +236,24 @@ class Tracker:
         if kind == Kind.PARALLEL:
             self._pending = True
             self._open.append(kind)
+            self._concluded.append(False)
             if top not in (None, Kind.THINK, Kind.PATH):
                 yield Malformed(self.count, MalformedReason.STRAY_TAG, NAMES[kind])
         elif kind == Kind.PATH_END and self._blocks:
             yield from self._close_branch(self._blocks[-1])
-        elif (kind == Kind.THINK and top is None) or (kind == Kind.CONCLUSION and top == Kind.PARALLEL):
+        elif kind == Kind.THINK and top is None:
             self._open.append(kind)
-        elif kind.is_closer and top is not None and top == kind - 1:
-            self._open.pop()
-            if kind == Kind.PARALLEL_END:
+        elif kind == Kind.CONCLUSION and top == Kind.PARALLEL and not self._concluded[-1]:
+            self._open.append(kind)
+            self._concluded[-1] = True
+        elif kind == Kind.PARALLEL_END and top == Kind.PARALLEL:
+            if self._concluded[-1]:
                 yield BlockClosed(self.count)
+            else:
+                yield Malformed(self.count, MalformedReason.STRAY_TAG, NAMES[kind])
+            self._forget(Kind.PARALLEL)
+        elif kind.is_closer and kind != Kind.PARALLEL_END and top is not None and top == kind - 1:
+            self._open.pop()
         else:
             yield Malformed(self.count, MalformedReason.STRAY_TAG, NAMES[kind])
 
@@ -254,6 +272,11 @@ class Tracker:
 
     def _forget(self, kind: Kind) -> None:
         """Take the innermost open ``kind`` and all inside it off the open tags."""
-        if kind in self._open:
-            while self._open.pop() != kind:
-                pass
+        if kind not in self._open:
+            return
+        while True:
+            last = self._open.pop()
+            if last == Kind.PARALLEL:
+                self._concluded.pop()
+            if last == kind:
+                return

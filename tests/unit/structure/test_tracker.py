@@ -20,6 +20,7 @@ from tests.unit.structure.documents import DOCUMENTS, PATIENT, SOUP, VOCABULARY,
 
 GOAL = ["<Parallel>", "<Goal>", "<Outline>", "1:", "a", "</Outline>", "<Outline>", "2:", "</Outline>", "</Goal>"]
 PATHS = ["<Path>", "x", "y", "</Path>", "<Path>", "</Path>"]
+JOINED = "<Parallel> <Goal> <Outline> </Outline> </Goal> <Path> </Path>"
 BLOCK = [*GOAL, *PATHS, "<Conclusion>", "c", "</Conclusion>", "</Parallel>"]
 
 
@@ -99,6 +100,10 @@ def test_events_of_a_nested_block() -> None:
         ("<Parallel>", [(1, "unclosed", "<Parallel>")]),
         ("<Parallel> <Goal> <Outline> 1:", [(4, "unclosed", "<Outline>")]),
         ("<Parallel> <Goal> <Outline> </Outline> </Goal> <Path> a", [(7, "unclosed", "<Path>")]),
+        (f"{JOINED} <Conclusion> </Conclusion> <Conclusion> </Parallel>", [(9, "stray_tag", "<Conclusion>")]),
+        (f"{JOINED} </Parallel>", [(7, "stray_tag", "</Parallel>")]),
+        (f"{JOINED} a b <Conclusion> c </Conclusion> </Parallel>", [(7, "stray_text", "")]),
+        (f"{JOINED} <Conclusion> c </Conclusion> a b </Parallel>", [(10, "stray_text", "")]),
     ],
 )
 def test_tags_out_of_place_are_reported_with_their_reason(text: str, expected: list[tuple[int, str, str]]) -> None:
