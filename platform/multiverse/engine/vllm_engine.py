@@ -36,6 +36,8 @@ from multiverse.structure.layout import layout
 MAX_ATTEMPTS = 64
 """How often one segment may be refused before the engine says that its KV cache is too small."""
 
+SHUTDOWN_SECONDS = 60.0
+
 
 class EngineError(RuntimeError):
     """vLLM failed a segment, or the KV cache is too small for it."""
@@ -84,7 +86,8 @@ class VllmEngine:
     def shutdown(self) -> None:
         for task in self._draining:
             task.cancel()
-        self._llm.shutdown()
+        # vLLM kills what has not ended after this time, and what is killed leaves its shared memory behind.
+        self._llm.shutdown(timeout=SHUTDOWN_SECONDS)
 
     async def check_health(self) -> None:
         """Raises vLLM's EngineDeadError if its processes are gone."""
