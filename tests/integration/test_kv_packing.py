@@ -37,7 +37,8 @@ def tokens(dtype: torch.dtype) -> torch.Tensor:
 def test_copied_tokens_lie_as_if_vllm_had_written_them_there(dtype: torch.dtype, tokens: torch.Tensor) -> None:
     slots = torch.arange(50)
     caches = written(dtype, tokens, slots)
-    KVCaches.of(caches).copy([0, 1], 7, [2, 3], 30, 33)
+    cache = KVCaches.of(caches)
+    cache.copy([0, 1], 7, cache, [2, 3], 30, 33)
     # Tokens 7 to 39 again, behind token 29 of block 2.
     twice = torch.cat([tokens, tokens[:, :, 7:40]], dim=2)
     expected = written(dtype, twice, torch.cat([slots, torch.arange(2 * SIZE + 30, 2 * SIZE + 63)]))
@@ -45,14 +46,14 @@ def test_copied_tokens_lie_as_if_vllm_had_written_them_there(dtype: torch.dtype,
 
 
 def test_spilled_tokens_come_back_as_if_vllm_had_written_them_there(dtype: torch.dtype, tokens: torch.Tensor) -> None:
-    host = KVCaches.of(written(dtype, tokens, torch.arange(50))).gather([0, 1], 50)
+    host = KVCaches.of(written(dtype, tokens, torch.arange(50))).take([0, 1])
     caches = written(dtype, tokens[:, :, :0], torch.arange(0))
-    KVCaches.of(caches).scatter(host, 10, [3, 1], 5, 40)
+    host.copy(range(2), 10, KVCaches.of(caches), [3, 1], 5, 40)
     slots = torch.cat([torch.arange(3 * SIZE + 5, 4 * SIZE), torch.arange(SIZE, SIZE + 13)])
     expected = written(dtype, tokens[:, :, 10:], slots)
     assert all(torch.equal(cache, wanted) for cache, wanted in zip(caches, expected, strict=True))
 
 
-def test_a_token_takes_keys_and_values_of_all_layers(dtype: torch.dtype, tokens: torch.Tensor) -> None:
+def test_a_block_takes_keys_and_values_of_all_layers(dtype: torch.dtype, tokens: torch.Tensor) -> None:
     caches = KVCaches.of(written(dtype, tokens, torch.arange(50)))
-    assert caches.bytes_per_token == LAYERS * 2 * HEADS * HEAD_DIM * dtype.itemsize
+    assert caches.block_bytes == SIZE * LAYERS * 2 * HEADS * HEAD_DIM * dtype.itemsize

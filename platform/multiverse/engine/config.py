@@ -15,6 +15,7 @@ class EngineConfig:
     kv_cache_bytes / kv_cache_blocks: size of the KV cache; blocks win where both are given.
     lease_seconds: a lease older than this is taken for leaked and given back; a request that still needs it has its KV
         rebuilt.
+    transfer_bytes: host memory per rank for KV that other engines read.
     spill_gib: host memory for leased KV that has to leave the cache.
     logits_processors: further vLLM logits processors, "module:Class", applied after the engine's own.
     vllm: further vLLM engine arguments; those the engine cannot work with are refused.
@@ -30,6 +31,7 @@ class EngineConfig:
     max_num_batched_tokens: int = 4096
     enforce_eager: bool = False
     tensor_parallel_size: int = 1
+    transfer_bytes: int = 2**30
     spill_gib: float = 2.0
     lease_seconds: float = 900.0
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Where one token's KV lies in vLLM's cache tensors, and copies of token ranges between them and host memory.
+"""Where one token's KV lies in vLLM's cache tensors, and copies between them and host memory.
 
 vLLM's per-layer cache is logically ``[num_blocks, kv_heads, block_size, 2 * head_dim]``. On GPU that is also how it is
 read. The CPU backend lays one block of one head out as two halves:
@@ -9,6 +9,7 @@ with "vec" K is transposed, ``[head_dim, block_size]``; AMX packs both halves ot
 *probed* with vLLM's own write operation when the engine starts.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -69,28 +70,20 @@ class Plane:
         else:
             cells[..., self.order[start : start + length].flatten()] = values
 
-    def host(self, length: int) -> torch.Tensor:
-        """Host memory for ``length`` tokens of this plane, with the token axis where `read` has it."""
-        shape = list(self.memory[:, 0].shape)
-        if self.order is None:
-            shape[self.axis - 1] = length
-        else:
-            shape[-1] = length * self.order.shape[1]
-        return torch.empty(shape, dtype=self.memory.dtype)
-
-    def host_slice(self, host: torch.Tensor, start: int, length: int) -> torch.Tensor:
-        if self.order is None:
-            return host.narrow(self.axis - 1, start, length)
-        width = self.order.shape[1]
-        return host[..., start * width : (start + length) * width]
-
 
 class KVCaches:
-    """All layers' KV of one worker, addressed by block id and token."""
+    """Blocks with the KV of all layers: a worker's own cache, or host memory that is packed like it.
 
-    def __init__(self, planes: Sequence[Plane], block_size: int) -> None:
-        self._planes = tuple(planes)
-        self.block_size = block_size
+    groups: views ``[layers, blocks, kv_heads, block_size, 2 * head_dim]``, all layers together. orders: the packing of
+    the K and V half of a block, offsets ``[block_size, head_dim]`` int64; None: rows of a token's K and V.
+    """
+
+    def __init__(self, groups: Sequence[torch.Tensor], orders: tuple[torch.Tensor, torch.Tensor] | None) -> None:
+        self._groups = tuple(groups)
+        self._orders = orders
+        self._planes = tuple(plane for group in groups for plane in _planes(group, orders))
+        self.blocks: int = groups[0].shape[1]
+        self.block_size: int = groups[0].shape[3]
 
     @classmethod
     def of(cls, caches: Sequence[torch.Tensor]) -> "KVCaches":
@@ -104,45 +97,64 @@ class KVCaches:
                 f"KV cache tensors of shape {tuple(first.shape)} are not supported: expected one shape "
                 "[num_blocks, kv_heads, block_size, 2 * head_dim] for all layers (hybrid and MLA models are not)"
             )
-        groups = _stack(caches)
-        if first.device.type != "cpu":
-            return cls([Plane(group, axis=3) for group in groups], first.shape[2])
-        return cls([plane for group in groups for plane in _cpu_planes(group)], first.shape[2])
-
-    def copy(
-        self, source: Sequence[int], source_start: int, target: Sequence[int], target_start: int, length: int
-    ) -> None:
-        """Copy ``length`` tokens between block lists of the cache. Ranges must not overlap."""
-        for run in runs(source, source_start, target, target_start, length, self.block_size):
-            for plane in self._planes:
-                values = plane.read(run.source, run.source_offset, run.length)
-                plane.write(run.target, run.target_offset, run.length, values)
-
-    def gather(self, blocks: Sequence[int], length: int) -> list[torch.Tensor]:
-        """The first ``length`` tokens of a block list, copied to host memory: one tensor per plane."""
-        copies = [plane.host(length) for plane in self._planes]
-        for start in range(0, length, self.block_size):
-            step = min(self.block_size, length - start)
-            for plane, copy in zip(self._planes, copies, strict=True):
-                plane.host_slice(copy, start, step).copy_(plane.read(blocks[start // self.block_size], 0, step))
-        return copies
-
-    def scatter(
-        self, host: Sequence[torch.Tensor], start: int, target: Sequence[int], target_start: int, length: int
-    ) -> None:
-        """Copy tokens ``start ... start + length`` of what `gather` gave into the cache."""
-        done = 0
-        while done < length:
-            block, offset = divmod(target_start + done, self.block_size)
-            step = min(length - done, self.block_size - offset)
-            for plane, copy in zip(self._planes, host, strict=True):
-                plane.write(target[block], offset, step, plane.host_slice(copy, start + done, step))
-            done += step
+        _, _, size, fused = first.shape
+        on_cpu = first.device.type == "cpu"
+        return cls(_stack(caches), _probe(first.dtype, size, fused // 2) if on_cpu else None)
 
     @property
-    def bytes_per_token(self) -> int:
-        cells = sum(plane.memory[:, 0].numel() * plane.memory.element_size() for plane in self._planes)
-        return cells // self.block_size
+    def block_bytes(self) -> int:
+        """Bytes of one block, all layers."""
+        return sum(group[:, 0].numel() * group.element_size() for group in self._groups)
+
+    @property
+    def packing(self) -> str:
+        """What two caches must have in common for one to read the other's blocks."""
+        layers = sum(len(group) for group in self._groups)
+        _, _, heads, size, fused = self._groups[0].shape
+        digest = "rows"
+        if self._orders is not None:
+            orders = b"".join(order.numpy().tobytes() for order in self._orders)
+            digest = hashlib.blake2b(orders, digest_size=8).hexdigest()
+        dtype = str(self._groups[0].dtype).removeprefix("torch.")
+        return f"{layers} layers, {heads} heads, {size} tokens, {fused // 2} wide, {dtype}, {digest}"
+
+    def host(self, blocks: int, memory: torch.Tensor | None = None) -> "KVCaches":
+        """Host memory for ``blocks`` blocks, one behind the other per layer. memory: [blocks * block_bytes] uint8."""
+        layers = [len(group) for group in self._groups]
+        shape = (sum(layers), blocks, *self._groups[0].shape[2:])
+        dtype = self._groups[0].dtype
+        whole = torch.empty(shape, dtype=dtype) if memory is None else memory.view(dtype).view(shape)
+        return KVCaches(whole.split(layers), self._orders)
+
+    def take(self, blocks: Sequence[int], memory: torch.Tensor | None = None) -> "KVCaches":
+        """These blocks, whole, copied to host memory (see `host`)."""
+        taken = self.host(len(blocks), memory)
+        for source, target in zip(self._groups, taken._groups, strict=True):
+            for place, block in enumerate(blocks):
+                target[:, place].copy_(source[:, block])
+        return taken
+
+    def copy(
+        self,
+        blocks: Sequence[int],
+        start: int,
+        target: "KVCaches",
+        target_blocks: Sequence[int],
+        target_start: int,
+        length: int,
+    ) -> None:
+        """Copy ``length`` tokens of a block list into another, whole blocks as blocks. Ranges must not overlap.
+
+        ``start`` and ``target_start`` count tokens from the beginning of either list.
+        """
+        for run in runs(blocks, start, target_blocks, target_start, length, self.block_size):
+            if run.length == self.block_size:
+                for source, into in zip(self._groups, target._groups, strict=True):
+                    into[:, run.target].copy_(source[:, run.source])
+                continue
+            for plane, into_plane in zip(self._planes, target._planes, strict=True):
+                values = plane.read(run.source, run.source_offset, run.length)
+                into_plane.write(run.target, run.target_offset, run.length, values)
 
 
 def _stack(caches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -157,14 +169,12 @@ def _stack(caches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return [cache.unsqueeze(0) for cache in caches]
 
 
-def _cpu_planes(group: torch.Tensor) -> list[Plane]:
+def _planes(group: torch.Tensor, orders: tuple[torch.Tensor, torch.Tensor] | None) -> list[Plane]:
     layers, blocks, heads, size, fused = group.shape
-    head_dim = fused // 2
-    halves = group.view(layers, blocks, heads, 2, size * head_dim)
-    return [
-        _plane(halves[:, :, :, half], order, size, head_dim)
-        for half, order in enumerate(_probe(group.dtype, size, head_dim))
-    ]
+    if orders is None:
+        return [Plane(group, axis=3)]
+    halves = group.view(layers, blocks, heads, 2, size * fused // 2)
+    return [_plane(halves[:, :, :, half], order, size, fused // 2) for half, order in enumerate(orders)]
 
 
 def _plane(half: torch.Tensor, order: torch.Tensor, size: int, head_dim: int) -> Plane:

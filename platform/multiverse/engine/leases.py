@@ -25,11 +25,24 @@ class BlockPool(Protocol):
     def get_num_free_blocks(self) -> int: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """KV that another engine made: ``blocks`` blocks from ``offset`` on in each rank's file (see ``arena.py``).
+
+    The first token meant is the one ``skip`` tokens behind the beginning of the first block.
+    """
+
+    paths: tuple[str, ...]
+    offset: int
+    blocks: int
+    skip: int
+
+
 @dataclass(slots=True)
 class Lease:
-    """KV of the first ``tokens`` tokens of a segment, in ``blocks`` or, if there are none, in host memory.
+    """KV of ``tokens`` tokens of a segment: in ``blocks``, in host memory, or at another engine's ``place``.
 
-    since: when it was made, seconds on the table's clock.
+    since: when it was made, seconds on the table's clock. host_blocks: what it takes of host memory, in blocks.
     """
 
     id: str
@@ -37,6 +50,8 @@ class Lease:
     tokens: int
     blocks: tuple[Block, ...]
     since: float
+    host_blocks: int = 0
+    place: Place | None = None
 
     @property
     def block_ids(self) -> tuple[int, ...]:
@@ -45,19 +60,18 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Spill:
-    """The worker copies ``tokens`` tokens of these blocks to host memory before anything overwrites them."""
+    """The worker copies these blocks to host memory before anything overwrites them."""
 
     lease: str
     block_ids: tuple[int, ...]
-    tokens: int
 
 
 @dataclass(slots=True)
 class LeaseTable:
-    """host_tokens: how many tokens may be spilled at the same time. clock: seconds, monotonic."""
+    """host_blocks: how many blocks may be spilled at the same time. clock: seconds, monotonic."""
 
     pool: BlockPool
-    host_tokens: int
+    host_blocks: int
     clock: Callable[[], float] = time.monotonic
     spilled: int = 0
     dropped: int = 0
@@ -80,6 +94,10 @@ class LeaseTable:
             self.pool.touch(blocks)
             self._leases[lease] = Lease(lease, owner, tokens, tuple(blocks), self.clock())
 
+    def adopt(self, lease: str, owner: int, tokens: int, place: Place) -> None:
+        """KV that lies elsewhere, under a name of this table's."""
+        self._leases[lease] = Lease(lease, owner, tokens, (), self.clock(), place=place)
+
     def give_up(self, lease: str) -> None:
         """The segment ended without leaving a lease."""
         self._pending.discard(lease)
@@ -96,7 +114,7 @@ class LeaseTable:
                 continue
             if lease.blocks:
                 self.pool.free_blocks(reversed(lease.blocks))
-            else:
+            elif lease.host_blocks:
                 self._released_on_host.append(id)
 
     def expire(self, age: float) -> None:
@@ -125,10 +143,10 @@ class LeaseTable:
                 break
             if not lease.blocks:
                 continue
-            if self.host_used + lease.tokens <= self.host_tokens:
-                spills.append(Spill(lease.id, lease.block_ids, lease.tokens))
+            if self.host_used + len(lease.blocks) <= self.host_blocks:
+                spills.append(Spill(lease.id, lease.block_ids))
                 self.spilled += 1
-                held, lease.blocks = lease.blocks, ()
+                held, lease.blocks, lease.host_blocks = lease.blocks, (), len(lease.blocks)
                 self.pool.free_blocks(reversed(held))
             elif lease.owner > owner and lease.id not in keep:
                 self.dropped += 1
@@ -137,7 +155,8 @@ class LeaseTable:
 
     @property
     def host_used(self) -> int:
-        return sum(lease.tokens for lease in self._leases.values() if not lease.blocks)
+        """Blocks of host memory in use."""
+        return sum(lease.host_blocks for lease in self._leases.values())
 
     @property
     def held(self) -> int:

@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from multiverse.engine.references import KVReference
+
 Finish = Literal["stop", "length"]
 
 
@@ -20,6 +22,15 @@ class Source:
     start: int
     stop: int
     offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Make the KV of ``lease`` from its token ``start`` on readable for other engines, under ``id``."""
+
+    id: str
+    lease: str
+    start: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,9 @@ class Segment:
         (ended by end-of-sequence or length, there is no lease and nothing to release).
     prefill_only: make the KV of all tokens and lease it; one delta without tokens is delivered when it is there.
     release: leases that this segment gives back once it is admitted.
+    exports: of this segment's lease, or of others that are held; `VllmEngine.exported` gives their references.
+    adopted: KV of other engines, by the name under which ``sources`` mean it; to be released like a lease.
+    replica: which of several engines runs it, "" where that is left to them.
     priority: lower runs first; all segments of one request share its arrival number.
     cache_salt: prefix-cache name space.
     """
@@ -74,6 +88,9 @@ class Segment:
     lease: str | None = None
     release: tuple[str, ...] = ()
     prefill_only: bool = False
+    exports: tuple[Export, ...] = ()
+    adopted: tuple[tuple[str, KVReference], ...] = ()
+    replica: str = ""
     priority: int = 0
     cache_salt: str = ""
 

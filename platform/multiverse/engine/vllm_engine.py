@@ -22,12 +22,14 @@ from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from multiverse.engine.config import EngineConfig
-from multiverse.engine.connector import RELEASE
+from multiverse.engine.connector import EXPORTED, RELEASE
 from multiverse.engine.masks import Rules
 from multiverse.engine.rebuild import Rebuilder
+from multiverse.engine.references import KVReference
 from multiverse.engine.reports import EngineStats, Reports
-from multiverse.engine.segment import Delta, Finish, Segment, TokenLogprob
-from multiverse.engine.transfer import Directions
+from multiverse.engine.segment import Delta, Export, Finish, Sampling, Segment, TokenLogprob
+from multiverse.engine.transfer import Adopted, Directions
+from multiverse.engine.transfers import Transfers
 from multiverse.engine.vllm_setup import start_vllm
 from multiverse.models.manifest import Manifest
 from multiverse.models.tokens import Tokens
@@ -49,12 +51,13 @@ class VllmEngine:
     end_ids: ids that end a sequence. max_model_len: tokens of one sequence, joined branches included.
     """
 
-    def __init__(self, config: EngineConfig, llm: AsyncLLM, reports: Reports) -> None:
+    def __init__(self, config: EngineConfig, llm: AsyncLLM, reports: Reports, transfers: Transfers) -> None:
         self.config = config
         self.manifest = Manifest.load(config.model)
         self.vocabulary = self.manifest.vocabulary()
         self.end_ids = Tokens.load(config.model).eos_ids
         self.max_model_len: int = llm.model_config.max_model_len
+        self.transfers = transfers
         self._llm = llm
         self._reports = reports
         self._rebuilder = Rebuilder(self, self.vocabulary)
@@ -67,8 +70,8 @@ class VllmEngine:
 
         Raises ValueError for settings the engine cannot work with, and SelfTestError.
         """
-        reports = Reports()
-        engine = cls(config, start_vllm(config, reports.logger), reports)
+        reports, transfers = Reports(), Transfers(config)
+        engine = cls(config, start_vllm(config, reports.logger, transfers.arena), reports, transfers)
         if config.self_test:
             from multiverse.engine.self_test import self_test
 
@@ -88,6 +91,7 @@ class VllmEngine:
             task.cancel()
         # vLLM kills what has not ended after this time, and what is killed leaves its shared memory behind.
         self._llm.shutdown(timeout=SHUTDOWN_SECONDS)
+        self.transfers.close()
 
     async def check_health(self) -> None:
         """Raises vLLM's EngineDeadError if its processes are gone."""
@@ -103,11 +107,14 @@ class VllmEngine:
             )
         delivered: list[int] = []
         rebuilt: list[str] = []
+        self.transfers.expect(segment.exports)
         current = segment
         try:
+            found = [await self.transfers.adopt(*item) for item in segment.adopted]
+            adopted = tuple(item for item in found if item is not None)
             for _ in range(MAX_ATTEMPTS):
                 reason = None
-                async with aclosing(self._attempt(current)) as attempt:
+                async with aclosing(self._attempt(current, adopted)) as attempt:
                     async for item in attempt:
                         if isinstance(item, str):
                             reason = item
@@ -130,6 +137,8 @@ class VllmEngine:
                     sampling=replace(segment.sampling, max_tokens=segment.sampling.max_tokens - len(delivered)),
                 )
         finally:
+            if not delivered or delivered[-1] != segment.closer:
+                self.transfers.give_up(segment.exports)
             if rebuilt:
                 await self.release(rebuilt)
         raise EngineError(
@@ -140,16 +149,35 @@ class VllmEngine:
     async def release(self, leases: Sequence[str]) -> None:
         """Give leases back. Of a segment that still runs, the lease will not be made."""
         if leases:
+            self.transfers.forget(leases)
             params = Directions(segment=RELEASE, owner=0, release=tuple(leases)).to_params()
             await self._llm.notify_kv_transfer_request_rejected(f"{RELEASE}{next(self._numbers)}", params)
 
-    async def _attempt(self, segment: Segment) -> AsyncGenerator[Delta | str, None]:
+    async def export(self, lease: str, start: int, like: Segment) -> KVReference | None:
+        """Make the KV that a held lease has from token ``start`` on readable for other engines, for ``like``'s request.
+
+        None where there is no such lease, or no room. To be released by the reference's id.
+        """
+        id = f"export-{next(self._numbers)}"
+        segment = Segment(
+            id,
+            like.tokens[:1],
+            Sampling(max_tokens=1, temperature=0.0),
+            exports=(Export(id, lease, start),),
+            priority=like.priority,
+            cache_salt=like.cache_salt,
+        )
+        async for _ in self.run(segment):
+            pass
+        return await self.transfers.exported(id)
+
+    async def _attempt(self, segment: Segment, adopted: tuple[Adopted, ...]) -> AsyncGenerator[Delta | str, None]:
         """One vLLM request for a segment: its deltas, or the reason for which the guard refused it."""
         key = f"{segment.id}@{next(self._numbers)}"
         refusal = self._reports.refusal(key)
         outputs = self._llm.generate(
             TokensPrompt(prompt_token_ids=list(segment.tokens), cache_salt=segment.cache_salt or None),
-            self._params(segment, key),
+            self._params(segment, key, adopted),
             request_id=key,
             priority=segment.priority,
         )
@@ -164,7 +192,9 @@ class VllmEngine:
                     yield refusal.result()
                     return
                 try:
-                    completion = step.result().outputs[0]
+                    output = step.result()
+                    completion = output.outputs[0]
+                    self._take_exports(segment, output)
                 except VLLMClientError as error:
                     raise ValueError(str(error)) from error
                 step = None
@@ -175,7 +205,7 @@ class VllmEngine:
                 count += len(delta.tokens)
                 if segment.closer is not None and segment.closer in delta.tokens:
                     delta = replace(delta, finish="stop", forced=count >= segment.sampling.max_tokens)
-                    self._drain(outputs, key, refusal)
+                    self._drain(segment, outputs, key, refusal)
                     drained = True
                 if delta.tokens or delta.finish is not None:
                     yield delta
@@ -189,15 +219,19 @@ class VllmEngine:
                     await asyncio.gather(step, return_exceptions=True)
                 await outputs.aclose()
 
-    def _drain(self, outputs: Any, key: str, refusal: "asyncio.Future[str]") -> None:
+    def _take_exports(self, segment: Segment, output: RequestOutput) -> None:
+        if segment.exports and output.kv_transfer_params:
+            self.transfers.take(segment.exports, output.kv_transfer_params.get(EXPORTED, {}))
+
+    def _drain(self, segment: Segment, outputs: Any, key: str, refusal: "asyncio.Future[str]") -> None:
         """Let a branch take its last step, which makes its closer's KV, without anybody waiting for it.
 
         If it is refused there (preempted, its prefix evicted) it is aborted; the join then rebuilds it.
         """
 
         async def rest() -> None:
-            async for _ in outputs:
-                pass
+            async for output in outputs:
+                self._take_exports(segment, output)
 
         async def drain() -> None:
             last = asyncio.ensure_future(rest())
@@ -208,6 +242,7 @@ class VllmEngine:
                 last.cancel()
                 await asyncio.gather(last, return_exceptions=True)
                 await outputs.aclose()
+                self.transfers.give_up(segment.exports)
 
         task = asyncio.create_task(drain())
         self._draining.add(task)
@@ -230,7 +265,7 @@ class VllmEngine:
             text=text if finish is not None and segment.sampling.stop else None,
         )
 
-    def _params(self, segment: Segment, key: str) -> SamplingParams:
+    def _params(self, segment: Segment, key: str, adopted: tuple[Adopted, ...]) -> SamplingParams:
         sampling = segment.sampling
         closes = segment.closer is not None
         leasing = (segment.closer,) if segment.closer is not None else ()
@@ -242,6 +277,8 @@ class VllmEngine:
             always_lease=segment.prefill_only,
             sources=segment.sources,
             release=segment.release,
+            adopted=adopted,
+            exports=segment.exports,
         )
         rules = Rules(segment.masked, segment.closer, self.end_ids, sampling.max_tokens)
         constrained = sampling.regex or sampling.json_schema or sampling.json_object

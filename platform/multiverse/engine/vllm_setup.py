@@ -9,24 +9,25 @@ from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from multiverse.engine import plugin
+from multiverse.engine.arena import Arena
 from multiverse.engine.config import EngineConfig
 
 # The V1 runner and synchronous scheduling are what was tested: with them a finished request's KV count is exact.
 os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
 
 
-def start_vllm(config: EngineConfig, stat_logger: Any) -> AsyncLLM:
+def start_vllm(config: EngineConfig, stat_logger: Any, arena: Arena) -> AsyncLLM:
     """Start vLLM's engine processes. Raises ValueError for settings a join cannot be lossless with."""
     plugin.register()
     if config.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(config.threads)
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    vllm_config = engine_args(config).create_engine_config()
+    vllm_config = engine_args(config, arena).create_engine_config()
     refuse_unsupported(vllm_config)
     return AsyncLLM.from_vllm_config(vllm_config, stat_loggers=[stat_logger], enable_log_requests=False)
 
 
-def engine_args(config: EngineConfig) -> AsyncEngineArgs:
+def engine_args(config: EngineConfig, arena: Arena | None = None) -> AsyncEngineArgs:
     from transformers import AutoConfig
 
     on_cpu = current_platform.is_cpu()
@@ -53,7 +54,12 @@ def engine_args(config: EngineConfig) -> AsyncEngineArgs:
             kv_connector_module_path="multiverse.engine.connector",
             kv_role="kv_both",
             kv_load_failure_policy="fail",
-            kv_connector_extra_config={"spill_gib": config.spill_gib, "lease_seconds": config.lease_seconds},
+            kv_connector_extra_config={
+                "spill_gib": config.spill_gib,
+                "lease_seconds": config.lease_seconds,
+                "arena_paths": list(arena.paths) if arena is not None else [],
+                "arena_size": arena.size if arena is not None else 0,
+            },
         ),
     }
     return AsyncEngineArgs(**(arguments | config.vllm))

@@ -76,41 +76,56 @@ def test_copy_moves_these_tokens_and_no_others(
     moved = [expected[place] for place in places([4, 1, 0], source_start, length)]
     for place, values in zip(places([5, 2, 3], target_start, length), moved, strict=True):
         expected[place] = values
-    KVCaches.of(caches).copy([4, 1, 0], source_start, [5, 2, 3], target_start, length)
+    cache = KVCaches.of(caches)
+    cache.copy([4, 1, 0], source_start, cache, [5, 2, 3], target_start, length)
     assert everything(caches, packing) == expected
 
 
 @pytest.mark.parametrize("stacked", [True, False])
 @pytest.mark.parametrize(("source_start", "target_start", "length"), RANGES)
-def test_scatter_brings_back_what_gather_took_to_host_memory(
+def test_copy_brings_back_what_was_taken_to_host_memory(
     packing: Packing, stacked: bool, source_start: int, target_start: int, length: int
 ) -> None:
     caches = tensors(stacked)
     expected = everything(caches, packing)
     taken = [expected[place] for place in places([4, 1, 0], 0, source_start + length)]
-    host = KVCaches.of(caches).gather([4, 1, 0], source_start + length)
+    host = KVCaches.of(caches).take([4, 1, 0])
     for cache in caches:
         cache[[4, 1, 0]] = -1.0
     after = everything(caches, packing)
     for place, values in zip(places([5, 2, 3], target_start, length), taken[source_start:], strict=True):
         after[place] = values
-    KVCaches.of(caches).scatter(host, source_start, [5, 2, 3], target_start, length)
+    host.copy(range(3), source_start, KVCaches.of(caches), [5, 2, 3], target_start, length)
     assert everything(caches, packing) == after
 
 
-def test_host_memory_holds_the_tokens_and_no_more(packing: Packing) -> None:
-    host = KVCaches.of(tensors(True)).gather([4, 1], 5)
-    assert sum(copy.numel() for copy in host) == 5 * LAYERS * HEADS * 2 * HEAD_DIM
+BLOCK_BYTES = LAYERS * HEADS * CELLS * 2 * 4
 
 
-def test_bytes_per_token_are_all_layers_keys_and_values(packing: Packing) -> None:
-    assert KVCaches.of(tensors(True)).bytes_per_token == LAYERS * HEADS * 2 * HEAD_DIM * 4
-    assert KVCaches.of(tensors(False)).bytes_per_token == LAYERS * HEADS * 2 * HEAD_DIM * 4
+@pytest.mark.parametrize("stacked", [True, False])
+def test_a_blocks_bytes_are_all_layers_keys_and_values(packing: Packing, stacked: bool) -> None:
+    assert KVCaches.of(tensors(stacked)).block_bytes == BLOCK_BYTES
 
 
-@pytest.mark.parametrize(("stacked", "planes"), [(True, 1), (False, LAYERS)])
-def test_layers_of_one_allocation_are_copied_at_once(packing: Packing, stacked: bool, planes: int) -> None:
-    assert len(KVCaches.of(tensors(stacked)).gather([0], 1)) == 2 * planes
+@pytest.mark.parametrize("stacked", [True, False])
+def test_blocks_taken_to_given_memory_are_read_there_by_another_cache(packing: Packing, stacked: bool) -> None:
+    memory = torch.zeros(2 * BLOCK_BYTES, dtype=torch.uint8)
+    source = tensors(True)
+    KVCaches.of(source).take([4, 1], memory)
+    caches = [torch.zeros_like(cache) for cache in tensors(stacked)]
+    cache = KVCaches.of(caches)
+    cache.host(2, memory).copy(range(2), 1, cache, [3, 2], 0, 6)
+    found, expected = everything(caches, packing), everything(source, packing)
+    assert [found[place] for place in places([3, 2], 0, 6)] == [expected[place] for place in places([4, 1], 1, 6)]
+
+
+def test_packing_tells_caches_apart_that_cannot_read_each_others_blocks(packing: Packing) -> None:
+    mine = KVCaches.of(tensors(True))
+    assert mine.packing == KVCaches.of(tensors(False)).packing
+    assert mine.packing.startswith("2 layers, 2 heads, 4 tokens, 3 wide, float32, ")
+    assert mine.packing != KVCaches.of([cache.bfloat16() for cache in tensors(True)]).packing
+    assert mine.packing != KVCaches.of(tensors(True)[:1]).packing
+    assert mine.packing != KVCaches(mine._groups, (TRANSPOSED, TRANSPOSED)).packing
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from multiverse.engine.leases import LeaseTable, Spill
+from multiverse.engine.leases import LeaseTable, Place, Spill
 
 POOL = 12
 
@@ -59,7 +59,7 @@ def hold(table: LeaseTable, lease: str, owner: int, ids: Iterable[int], tokens: 
 
 def test_a_lease_that_grew_too_old_is_given_back_and_counted(pool: CountingPool) -> None:
     now = 100.0
-    table = LeaseTable(pool, host_tokens=0, clock=lambda: now)
+    table = LeaseTable(pool, host_blocks=0, clock=lambda: now)
     hold(table, "forgotten", owner=1, ids=[0, 1])
     now = 150.0
     hold(table, "fresh", owner=2, ids=[2])
@@ -70,7 +70,7 @@ def test_a_lease_that_grew_too_old_is_given_back_and_counted(pool: CountingPool)
 
 
 def test_a_lease_keeps_its_blocks_and_says_where_its_tokens_are(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=0)
+    table = LeaseTable(pool, host_blocks=0)
     hold(table, "a", 1, [3, 5], tokens=7)
     lease = table.get("a")
     assert lease is not None
@@ -79,7 +79,7 @@ def test_a_lease_keeps_its_blocks_and_says_where_its_tokens_are(pool: CountingPo
 
 
 def test_a_released_lease_frees_its_last_block_first(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=0)
+    table = LeaseTable(pool, host_blocks=0)
     hold(table, "a", 1, [3, 5, 4])
     table.release(["a"])
     assert pool.order == [4, 5, 3]
@@ -87,7 +87,7 @@ def test_a_released_lease_frees_its_last_block_first(pool: CountingPool) -> None
 
 
 def test_blocks_shared_by_leases_are_counted_once_and_free_with_the_last(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=0)
+    table = LeaseTable(pool, host_blocks=0)
     hold(table, "a", 1, [0, 1])
     hold(table, "b", 1, [0, 2])
     assert table.blocks_held == 3
@@ -98,7 +98,7 @@ def test_blocks_shared_by_leases_are_counted_once_and_free_with_the_last(pool: C
 
 
 def test_a_lease_is_pending_until_its_segment_ends(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=0)
+    table = LeaseTable(pool, host_blocks=0)
     assert not table.pending("a")
     table.expect("a")
     assert table.pending("a")
@@ -107,7 +107,7 @@ def test_a_lease_is_pending_until_its_segment_ends(pool: CountingPool) -> None:
 
 
 def test_a_segment_that_leaves_no_lease_is_not_waited_for(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=0)
+    table = LeaseTable(pool, host_blocks=0)
     table.expect("a")
     table.give_up("a")
     assert not table.pending("a")
@@ -115,7 +115,7 @@ def test_a_segment_that_leaves_no_lease_is_not_waited_for(pool: CountingPool) ->
 
 
 def test_a_lease_released_before_its_segment_ends_is_never_held(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=0)
+    table = LeaseTable(pool, host_blocks=0)
     table.expect("a")
     table.release(["a"])
     table.hold("a", 1, [pool.blocks[0]], 1)
@@ -123,29 +123,29 @@ def test_a_lease_released_before_its_segment_ends_is_never_held(pool: CountingPo
 
 
 def test_unknown_leases_are_released_without_a_word(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=8)
+    table = LeaseTable(pool, host_blocks=8)
     hold(table, "a", 1, [0])
     table.release(["never", "a", "a"])
     assert pool.get_num_free_blocks() == POOL
 
 
 def test_no_lease_is_touched_where_there_is_room(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=100)
+    table = LeaseTable(pool, host_blocks=100)
     hold(table, "a", 1, [0, 1])
     assert table.make_room(POOL - 2, owner=0) == []
     assert table.blocks_held == 2
 
 
 def test_the_newest_owners_leases_are_spilled_first_and_no_more_than_needed(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=100)
+    table = LeaseTable(pool, host_blocks=100)
     for lease, owner, block in (("middle", 2, 0), ("oldest", 1, 1), ("newest", 3, 2)):
         hold(table, lease, owner, [block], tokens=5)
-    assert table.make_room(POOL - 1, owner=1) == [Spill("newest", (2,), 5), Spill("middle", (0,), 5)]
-    assert (table.spilled, table.dropped, table.host_used, table.blocks_held) == (2, 0, 10, 1)
+    assert table.make_room(POOL - 1, owner=1) == [Spill("newest", (2,)), Spill("middle", (0,))]
+    assert (table.spilled, table.dropped, table.host_used, table.blocks_held) == (2, 0, 2, 1)
 
 
 def test_what_the_asking_request_reads_is_spilled_last(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=100)
+    table = LeaseTable(pool, host_blocks=100)
     hold(table, "mine", 3, [0], tokens=5)
     hold(table, "other", 1, [1], tokens=5)
     spills = table.make_room(POOL, owner=3, keep=frozenset({"mine"}))
@@ -153,7 +153,7 @@ def test_what_the_asking_request_reads_is_spilled_last(pool: CountingPool) -> No
 
 
 def test_a_spilled_lease_stays_and_is_forgotten_on_the_host_once_when_released(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=100)
+    table = LeaseTable(pool, host_blocks=100)
     hold(table, "a", 1, [0], tokens=5)
     table.make_room(POOL, owner=1)
     lease = table.get("a")
@@ -166,7 +166,7 @@ def test_a_spilled_lease_stays_and_is_forgotten_on_the_host_once_when_released(p
 
 
 def test_without_host_memory_only_newer_owners_leases_are_dropped(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=4)
+    table = LeaseTable(pool, host_blocks=0)
     for owner in (1, 2, 3):
         hold(table, f"of-{owner}", owner, [owner], tokens=5)
     assert table.make_room(POOL, owner=2) == []
@@ -175,7 +175,7 @@ def test_without_host_memory_only_newer_owners_leases_are_dropped(pool: Counting
 
 
 def test_what_the_asking_request_reads_is_never_dropped(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=0)
+    table = LeaseTable(pool, host_blocks=0)
     hold(table, "mine", 9, [0])
     table.make_room(POOL, owner=1, keep=frozenset({"mine"}))
     assert table.get("mine") is not None
@@ -183,18 +183,29 @@ def test_what_the_asking_request_reads_is_never_dropped(pool: CountingPool) -> N
 
 
 def test_a_small_lease_is_spilled_where_a_large_one_does_not_fit(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=4)
+    table = LeaseTable(pool, host_blocks=1)
     hold(table, "large", 3, [0, 1], tokens=8)
     hold(table, "small", 2, [2], tokens=4)
-    assert table.make_room(POOL, owner=2) == [Spill("small", (2,), 4)]
+    assert table.make_room(POOL, owner=2) == [Spill("small", (2,))]
     assert table.get("large") is None
 
 
 def test_dropping_a_lease_tells_the_worker_nothing(pool: CountingPool) -> None:
-    table = LeaseTable(pool, host_tokens=0)
+    table = LeaseTable(pool, host_blocks=0)
     hold(table, "a", 2, [0])
     table.make_room(POOL, owner=1)
     assert table.take_released_on_host() == ()
+
+
+def test_kv_of_another_engine_takes_no_room_and_is_not_told_to_the_worker(pool: CountingPool) -> None:
+    table = LeaseTable(pool, host_blocks=0)
+    place = Place(("/proc/1/fd/5",), offset=4096, blocks=2, skip=3)
+    table.adopt("theirs", owner=1, tokens=7, place=place)
+    lease = table.get("theirs")
+    assert lease is not None
+    assert (lease.tokens, lease.place, table.host_used, table.blocks_held) == (7, place, 0, 0)
+    table.release(["theirs"])
+    assert (table.get("theirs"), table.take_released_on_host()) == (None, ())
 
 
 class Leases(RuleBasedStateMachine):
@@ -203,7 +214,7 @@ class Leases(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.pool = CountingPool()
-        self.table = LeaseTable(self.pool, host_tokens=12)
+        self.table = LeaseTable(self.pool, host_blocks=6)
         self.running: dict[str, list[PoolBlock]] = {}
         self.made = 0
         self.on_host: set[str] = set()
@@ -245,7 +256,7 @@ class Leases(RuleBasedStateMachine):
 
     @invariant()
     def host_memory_is_within_its_limit(self) -> None:
-        assert self.table.host_used <= 12
+        assert self.table.host_used <= 6
 
     @invariant()
     def a_block_is_free_unless_a_segment_or_a_lease_has_it(self) -> None:
