@@ -114,7 +114,7 @@ async def test_small_cache_preempts_and_spills_and_stays_lossless(
 
     comparison = Comparison()
     for document, replayed in zip(documents, results, strict=True):
-        compare(comparison, reference, document, replayed, banned_ids(engine), "small cache")
+        compare(comparison, reference, document, replayed, banned_ids(engine.manifest, engine.end_ids), "small cache")
     assert comparison.tokens_compared == 32 * sum(len(document.probes) for document in documents)
     assert comparison.unequal == []
     assert comparison.max_abs_dlogp <= 1e-4

@@ -29,7 +29,7 @@ class Shard:
 class KVReference:
     """KV of the tokens ``start ... stop`` of a sequence, in whole blocks, the first of which begins ``skip`` earlier.
 
-    id: who holds it knows it by this name, and keeps it until it is released. node: where the files are.
+    id: ``replica`` knows it by this name, and keeps it until it is released. node: where its files are.
     packing, layout_version, fingerprint: must be those of the engine that reads it (see `check`).
     """
 
@@ -41,6 +41,7 @@ class KVReference:
     packing: str
     layout_version: int
     fingerprint: str
+    replica: str
     node: str
     shards: tuple[Shard, ...]
 

@@ -73,7 +73,8 @@ class Segment:
     release: leases that this segment gives back once it is admitted.
     exports: of this segment's lease, or of others that are held; `VllmEngine.exported` gives their references.
     adopted: KV of other engines, by the name under which ``sources`` mean it; to be released like a lease.
-    replica: which of several engines runs it, "" where that is left to them.
+    branch_start: in a branch, the index of its own first token: where its KV differs from its siblings'.
+    replica: which of several engines runs it, "" where that is left to them. home: where its block will be joined.
     priority: lower runs first; all segments of one request share its arrival number.
     cache_salt: prefix-cache name space.
     """
@@ -90,7 +91,9 @@ class Segment:
     prefill_only: bool = False
     exports: tuple[Export, ...] = ()
     adopted: tuple[tuple[str, KVReference], ...] = ()
+    branch_start: int | None = None
     replica: str = ""
+    home: str = ""
     priority: int = 0
     cache_salt: str = ""
 
@@ -116,8 +119,34 @@ class Delta:
     """Only for segments with ``sampling.stop``: text so far with the stop string cut off, on the last delta."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Branches that are about to start behind ``tokens``, whose KV is under ``lease`` ("" if it is not held).
+
+    expected: tokens that a branch may come to.
+    """
+
+    tokens: Sequence[int]
+    lease: str
+    width: int
+    expected: int
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where branches run and where their join does: `Segment.replica`, "" where there is only one engine.
+
+    keep_prefix: the fork's lease is needed until the join, because not all branches run where it is.
+    """
+
+    replicas: tuple[str, ...]
+    home: str = ""
+    keep_prefix: bool = False
+
+
 class SegmentEngine(Protocol):
-    """What the sequencer needs from an engine: run segments, give leases back.
+    """What the sequencer needs from an engine: run segments, give leases back, say where branches run.
 
     Closing the iterator of ``run`` before its end aborts the segment; its lease then never exists.
     A source may name a lease whose segment is still running: the engine waits for it.
@@ -126,3 +155,9 @@ class SegmentEngine(Protocol):
     def run(self, segment: Segment) -> AsyncGenerator[Delta, None]: ...
 
     async def release(self, leases: Sequence[str]) -> None: ...
+
+    def place(self, fork: Fork) -> Placed: ...
+
+    def elsewhere(self, replica: str) -> str:
+        """Another replica than this one, if there is one."""
+        ...

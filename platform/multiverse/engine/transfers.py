@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 
 class Transfers:
-    """node: where this engine's files can be read from; engines of one node read each other's.
+    """replica, node: this engine's name, and where its files can be read; engines of one node read each other's.
 
     mismatches: how often KV was refused because it was not what its reference said.
     """
 
     def __init__(self, config: EngineConfig) -> None:
         self.arena = Arena(config.tensor_parallel_size, config.transfer_bytes)
-        self.node = ""
+        self.replica, self.node = "", ""
         self.mismatches = 0
         self._model = config.model
         self._ranks = config.tensor_parallel_size
@@ -86,13 +86,14 @@ class Transfers:
             mine.packing,
             mine.layout_version,
             mine.fingerprint,
+            self.replica,
             self.node,
             tuple(Shard(path, offset, size, checksum(part(path, offset, size))) for path in self.arena.paths),
         )
 
     async def exported(self, id: str) -> KVReference | None:
-        """The reference of an export, as soon as it is there; None if it never will be: make the KV anew then."""
-        return await self._future(id)
+        """The reference of an export, as soon as it is there; None if it never will be, or if nobody made it."""
+        return await self._exported[id] if id in self._exported else None
 
     def forget(self, ids: Iterable[str]) -> None:
         """These exports were released."""

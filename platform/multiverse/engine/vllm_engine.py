@@ -27,7 +27,8 @@ from multiverse.engine.masks import Rules
 from multiverse.engine.rebuild import Rebuilder
 from multiverse.engine.references import KVReference
 from multiverse.engine.reports import EngineStats, Reports
-from multiverse.engine.segment import Delta, Export, Finish, Sampling, Segment, TokenLogprob
+from multiverse.engine.resume import Resumption
+from multiverse.engine.segment import Delta, Export, Finish, Fork, Placed, Sampling, Segment, TokenLogprob
 from multiverse.engine.transfer import Adopted, Directions
 from multiverse.engine.transfers import Transfers
 from multiverse.engine.vllm_setup import start_vllm
@@ -48,7 +49,7 @@ class EngineError(RuntimeError):
 class VllmEngine:
     """A `SegmentEngine` over one vLLM instance. Make it with `start`, end it with `shutdown`.
 
-    end_ids: ids that end a sequence. max_model_len: tokens of one sequence, joined branches included.
+    end_ids: ids that end a sequence. kv_tokens: size of the KV cache. max_model_len: tokens of one sequence, joined branches included.
     """
 
     def __init__(self, config: EngineConfig, llm: AsyncLLM, reports: Reports, transfers: Transfers) -> None:
@@ -57,6 +58,9 @@ class VllmEngine:
         self.vocabulary = self.manifest.vocabulary()
         self.end_ids = Tokens.load(config.model).eos_ids
         self.max_model_len: int = llm.model_config.max_model_len
+        cache = llm.vllm_config.cache_config
+        self.block_size: int = cache.block_size
+        self.kv_tokens: int = (cache.num_gpu_blocks or 0) * cache.block_size
         self.transfers = transfers
         self._llm = llm
         self._reports = reports
@@ -105,13 +109,13 @@ class VllmEngine:
             raise ValueError(
                 f"segment {segment.id} ends with a branch that has siblings: nothing can be generated there"
             )
-        delivered: list[int] = []
+        progress = Resumption(segment)
         rebuilt: list[str] = []
         self.transfers.expect(segment.exports)
-        current = segment
         try:
             found = [await self.transfers.adopt(*item) for item in segment.adopted]
             adopted = tuple(item for item in found if item is not None)
+            current = segment
             for _ in range(MAX_ATTEMPTS):
                 reason = None
                 async with aclosing(self._attempt(current, adopted)) as attempt:
@@ -119,25 +123,19 @@ class VllmEngine:
                         if isinstance(item, str):
                             reason = item
                             break
-                        delivered.extend(item.tokens)
-                        yield item
+                        if (delta := progress.take(item)) is not None:
+                            yield delta
                         if item.finish is not None:
                             return
                 if reason is None:
                     raise EngineError(f"segment {segment.id}: vLLM ended it without a reason")
                 self.stats.rebuilds[reason] = self.stats.rebuilds.get(reason, 0) + 1
                 await self.release(rebuilt)
-                tokens = [*segment.tokens, *delivered]
-                sources, rebuilt = await self._rebuilder.rebuild(tokens, segment)
-                current = replace(
-                    segment,
-                    tokens=tokens,
-                    sources=tuple(sources),
-                    release=(*segment.release, *rebuilt),
-                    sampling=replace(segment.sampling, max_tokens=segment.sampling.max_tokens - len(delivered)),
-                )
+                current = progress.attempt()
+                sources, rebuilt = await self._rebuilder.rebuild(list(current.tokens), segment)
+                current = replace(current, sources=tuple(sources), release=(*segment.release, *rebuilt))
         finally:
-            if not delivered or delivered[-1] != segment.closer:
+            if not progress.delivered or progress.delivered[-1] != segment.closer:
                 self.transfers.give_up(segment.exports)
             if rebuilt:
                 await self.release(rebuilt)
@@ -152,6 +150,12 @@ class VllmEngine:
             self.transfers.forget(leases)
             params = Directions(segment=RELEASE, owner=0, release=tuple(leases)).to_params()
             await self._llm.notify_kv_transfer_request_rejected(f"{RELEASE}{next(self._numbers)}", params)
+
+    def place(self, fork: Fork) -> Placed:
+        return Placed(("",) * fork.width)
+
+    def elsewhere(self, replica: str) -> str:
+        return replica
 
     async def export(self, lease: str, start: int, like: Segment) -> KVReference | None:
         """Make the KV that a held lease has from token ``start`` on readable for other engines, for ``like``'s request.

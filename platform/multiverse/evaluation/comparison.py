@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from multiverse.engine.vllm_engine import VllmEngine
+from multiverse.models.manifest import Manifest
 
 TIE = 2e-4
 """Greedy tokens may differ where the reference's best two log-probabilities are closer than this."""
@@ -65,7 +65,6 @@ class Comparison:
         }
 
 
-def banned_ids(engine: VllmEngine) -> tuple[int, ...]:
+def banned_ids(manifest: Manifest, end_ids: Sequence[int]) -> tuple[int, ...]:
     """Ids masked in continuations so that none ends early: tags, ends of sequence, padding rows."""
-    padding = range(engine.manifest.tokens, engine.manifest.vocab_size)
-    return (*engine.manifest.tag_ids.values(), *engine.end_ids, *padding)
+    return (*manifest.tag_ids.values(), *end_ids, *range(manifest.tokens, manifest.vocab_size))

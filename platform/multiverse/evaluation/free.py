@@ -11,8 +11,8 @@ from multiverse.engine.segment import Sampling, TokenLogprob
 from multiverse.evaluation.comparison import Comparison, banned_ids
 from multiverse.models.reference import layout_logits
 from multiverse.serving.events import BlockForked, Event, Finished, Place, TokensAdded
-from multiverse.serving.local import MultiverseEngine
 from multiverse.serving.request import GenerationRequest, ParallelOptions
+from multiverse.serving.whole import WholeEngine
 from multiverse.structure.layout import layout
 from multiverse.structure.tags import Kind
 
@@ -44,7 +44,7 @@ class _Text:
     items: list[tuple[int, TokenLogprob | None] | int] = field(default_factory=list)
 
 
-async def generate_freely(engine: MultiverseEngine, concurrency: int, max_tokens: int) -> list[Answer]:
+async def generate_freely(engine: WholeEngine, concurrency: int, max_tokens: int) -> list[Answer]:
     """Greedy answers to `QUESTIONS` in ``force`` mode with 2 to 5 branches each."""
     gate = asyncio.Semaphore(concurrency)
 
@@ -98,7 +98,7 @@ def reading_order(prompt: tuple[int, ...], events: Sequence[Event]) -> Answer:
     return answer
 
 
-def compare_answer(comparison: Comparison, model: Any, engine: MultiverseEngine, answer: Answer, run: str) -> None:
+def compare_answer(comparison: Comparison, model: Any, engine: WholeEngine, answer: Answer, run: str) -> None:
     """Compare all sampled tokens but closers, whose probability the engine joins with that of the end of sequence."""
     sequence = [*answer.prompt, *answer.tokens]
     kinds = engine.manifest.vocabulary().kinds(sequence)
@@ -115,5 +115,5 @@ def compare_answer(comparison: Comparison, model: Any, engine: MultiverseEngine,
         [sequence[index] for index in sampled],
         [entry.logprob for entry in entries if entry is not None],
         logprobs[[index - 1 for index in sampled]],
-        banned_ids(engine.segments),
+        banned_ids(engine.manifest, engine.tokens.eos_ids),
     )

@@ -24,6 +24,7 @@ from multiverse.models.manifest import Manifest
 from multiverse.models.reference import layout_logits, load_reference
 from multiverse.models.tokens import Tokens
 from multiverse.serving.local import MultiverseEngine
+from multiverse.serving.whole import WholeEngine
 from multiverse.structure.grammar import GrammarError, parse
 from multiverse.structure.layout import Layout
 from multiverse.structure.tags import Vocabulary
@@ -45,7 +46,7 @@ async def replay(
 ) -> list[list[Replayed]]:
     """Continue every probe of every document, at most ``concurrency`` at the same time."""
     gate = asyncio.Semaphore(concurrency)
-    banned = banned_ids(engine)
+    banned = banned_ids(engine.manifest, engine.end_ids)
 
     async def one(document: Document, number: int) -> Replayed:
         async with gate:
@@ -185,10 +186,12 @@ class _Report:
     ) -> None:
         results = await replay(engine, documents, concurrency, tenant, name.replace(" ", "-"))
         for document, replayed in zip(documents, results, strict=True):
-            compare(self._phase(name), self._model, document, replayed, banned_ids(engine), name)
+            compare(
+                self._phase(name), self._model, document, replayed, banned_ids(engine.manifest, engine.end_ids), name
+            )
             self._replayed[document.name] = replayed
 
-    async def live(self, engine: MultiverseEngine, name: str, concurrency: int, max_tokens: int = 320) -> None:
+    async def live(self, engine: WholeEngine, name: str, concurrency: int, max_tokens: int = 320) -> None:
         for answer in await generate_freely(engine, concurrency, max_tokens):
             compare_answer(self._phase(name), self._model, engine, answer, name)
 

@@ -48,7 +48,7 @@ class Stopwatch:
         self.engine = engine
         self._write = DocumentWriter(engine.vocabulary, seed)
         self._numbers = itertools.count()
-        self._banned = banned_ids(engine)
+        self._banned = banned_ids(engine.manifest, engine.end_ids)
 
     def fork_prefix(self, length: int, width: int) -> list[int]:
         """``length`` tokens that end with the ``</Goal>`` of a block of ``width`` branches."""

@@ -9,6 +9,7 @@ Place = tuple[tuple[int, int], ...]
 """Where in the tree: (block, branch) per depth, from 1; blocks numbered per request as they fork. () = top."""
 
 FinishReason = Literal["stop", "length"]
+BranchFinish = Literal["stop", "length", "given_up", "timeout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +24,21 @@ class TokensAdded:
 
 @dataclass(frozen=True, slots=True)
 class BlockForked:
-    """``place`` split into branches; block ``block`` has one branch per outline."""
+    """``place`` split into branches; block ``block`` has one branch per outline.
+
+    replicas: where each branch runs, if there are several.
+    """
 
     place: Place
     block: int
     outlines: tuple[str, ...]
+    replicas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BranchFinished:
     place: Place
-    finish: Literal["stop", "length", "given_up"]
+    finish: BranchFinish
     tokens: int
     milliseconds: float
 
@@ -59,9 +64,10 @@ class FellBack:
 class Branch:
     outline: str
     tokens: tuple[int, ...]
-    finish: Literal["stop", "length", "given_up"]
+    finish: BranchFinish
     milliseconds: float
     blocks: tuple["Block", ...] = ()
+    replica: str = ""
 
 
 @dataclass(frozen=True, slots=True)

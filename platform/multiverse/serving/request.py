@@ -17,6 +17,7 @@ class ParallelOptions:
     max_depth: how deep blocks may nest (1 = no nesting).
     max_branch_tokens: tokens of one branch, the engine-written ones included.
     max_positions: budget of the answer in critical-path positions.
+    reduce: how branches are merged: ``kv`` without loss, ``text`` by a second prefill with tags spelled out.
     """
 
     mode: Mode = "off"
@@ -25,6 +26,7 @@ class ParallelOptions:
     max_depth: int = 2
     max_branch_tokens: int | None = None
     max_positions: int | None = None
+    reduce: Literal["kv", "text"] = "kv"
 
 
 @dataclass(frozen=True, slots=True)

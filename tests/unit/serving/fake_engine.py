@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from multiverse.engine.segment import Delta, Segment, TokenLogprob
+from multiverse.engine.segment import Delta, Fork, Placed, Segment, TokenLogprob
 from multiverse.structure.layout import layout
 from multiverse.structure.tags import TAGS, Vocabulary
 
@@ -184,6 +184,12 @@ class FakeEngine:
         assert segment.lease not in self.held, "a lease is named twice"
         placed = layout(self.codec.vocabulary.kinds(segment.tokens))
         assert placed.guarded < len(segment.tokens), "ends with a branch that has siblings"
+
+    def place(self, fork: Fork) -> Placed:
+        return Placed(("",) * fork.width)
+
+    def elsewhere(self, replica: str) -> str:
+        return replica
 
     async def release(self, leases: Sequence[str]) -> None:
         await asyncio.sleep(0)

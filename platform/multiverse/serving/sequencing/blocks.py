@@ -4,10 +4,18 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from multiverse.engine.segment import Source
-from multiverse.serving.events import Block, BlockForked, BlockJoined, Branch, BranchFinished, FinishReason
+from multiverse.engine.segment import Placed
+from multiverse.serving.events import (
+    Block,
+    BlockForked,
+    BlockJoined,
+    Branch,
+    BranchFinish,
+    BranchFinished,
+    FinishReason,
+)
+from multiverse.serving.joins import BranchEnd, Join, OpenBlock
 from multiverse.serving.sequencing.budget import Budget, share
 from multiverse.serving.sequencing.pieces import Outline, encode, read_outlines
 from multiverse.serving.sequencing.region import Region
@@ -16,6 +24,9 @@ from multiverse.serving.sequencing.session import Session
 
 LEAST_SAMPLED = 2
 """A branch that could not sample this many tokens, its closer included, is given up."""
+
+RETRIES = 1
+"""How often a branch whose segment takes too long goes on on another replica."""
 
 
 async def grow(region: Region) -> FinishReason:
@@ -36,6 +47,10 @@ async def grow(region: Region) -> FinishReason:
                 return "length" if step.forced else "stop"
             case "unclosed":
                 return region.end("length" if step.forced else "stop")
+            case "late" if region.late <= RETRIES and not region.session.out_of_time:
+                region.replica = region.session.engine.elsewhere(region.replica)
+            case "late":
+                return region.end("length")
             case "length":
                 # Tags closed meanwhile may have set budget free.
                 if len(region.tokens) == before:
@@ -60,8 +75,16 @@ async def run_block(region: Region, outlines: Sequence[Outline]) -> bool:
         return False
 
     block, ordinal, began = session.next_block(), len(region.blocks) + 1, time.perf_counter()
-    session.emit(BlockForked(region.place, block, tuple(outline.text for outline in outlines)))
-    prefix = _SharedPrefix(session, region.release, len(outlines))
+    placed = session.place(region.context, region.release, len(outlines), part.tokens)
+    session.emit(
+        BlockForked(
+            region.place,
+            block,
+            tuple(outline.text for outline in outlines),
+            placed.replicas if any(placed.replicas) else (),
+        )
+    )
+    prefix = _SharedPrefix(session, region.release, len(outlines), keep=placed.keep_prefix)
     branches = [
         Region(
             session,
@@ -73,21 +96,35 @@ async def run_block(region: Region, outlines: Sequence[Outline]) -> bool:
             sources=region.sources,
             fallen=region.fallen,
             admitted=prefix.let_go,
+            context=None if region.context is region.tokens else region.context,
+            replica=replica,
+            home=placed.home,
         )
-        for number in range(1, len(outlines) + 1)
+        for number, replica in enumerate(placed.replicas, 1)
     ]
+    join = session.reduction.open(
+        OpenBlock(
+            session.key(block),
+            len(outlines),
+            len(region.context),
+            region.sources if placed.keep_prefix else (),
+            placed.home,
+        )
+    )
     gate = asyncio.Semaphore(session.request.parallel.max_width)
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_run_branch(gate, branch, outline, part.tokens >= needed + LEAST_SAMPLED))
+                group.create_task(_run_branch(gate, join, branch, outline, part.tokens >= needed + LEAST_SAMPLED))
                 for branch, outline, needed in zip(branches, outlines, beginnings, strict=True)
             ]
+        ended = [task.result() for task in tasks]
+        await _join(region, join, placed)
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    ended = [task.result() for task in tasks]
+    finally:
+        await join.close()
 
-    _join(region, branches)
     region.fallen |= any(branch.fallen for branch in branches)
     region.cut |= any(
         branch.cut or (end.finish == "length" and not part.capped) for branch, end in zip(branches, ended, strict=True)
@@ -96,50 +133,62 @@ async def run_block(region: Region, outlines: Sequence[Outline]) -> bool:
     region.blocks.append(Block(block, tuple(ended), milliseconds))
     session.emit(BlockJoined(region.place, block, milliseconds))
     region.write(encode(session.codec, ("\n", "<Conclusion>")))
+    if not session.by_kv:
+        region.spell_out()
     return True
 
 
 @dataclass(slots=True)
 class _SharedPrefix:
-    """The KV that all branches of a block start from: given back when the last of them has read it."""
+    """The KV that all branches of a block start from: given back when the last of them has read it, or, where they run
+    on several replicas (``keep``), when they have met."""
 
     session: Session
     leases: tuple[str, ...]
     readers: int
+    keep: bool
 
     async def let_go(self) -> None:
         self.readers -= 1
-        if not self.readers:
+        if not self.readers and not self.keep:
             await self.session.leases.release(self.leases)
 
 
-async def _run_branch(gate: asyncio.Semaphore, branch: Region, outline: Outline, worth_it: bool) -> Branch:
-    """Run one branch to its ``</Path>`` and see to its KV. One that is not ``worth_it`` stays empty."""
+async def _run_branch(gate: asyncio.Semaphore, join: Join, branch: Region, outline: Outline, worth_it: bool) -> Branch:
+    """Run one branch to its ``</Path>``, see to its KV and have it join. One that is not ``worth_it`` stays empty."""
     async with gate:
-        began, prefix = time.perf_counter(), len(branch.tokens)
-        finish: Literal["stop", "length", "given_up"]
-        if worth_it:
+        session = branch.session
+        began = time.perf_counter()
+        finish: BranchFinish
+        if worth_it and not session.out_of_time:
             branch.begin(outline.beginning)
             finish = await grow(branch)
+            if branch.late and (branch.late > RETRIES or session.out_of_time):
+                finish = "timeout"
         else:
             branch.begin(outline.head)
             branch.end("length")
-            finish = "given_up"
-        own, milliseconds = tuple(branch.tokens[prefix:]), (time.perf_counter() - began) * 1e3
-        branch.session.emit(BranchFinished(branch.place, finish, len(own), milliseconds))
-        if not branch.holds_all:
-            await prefill(branch)
-        return Branch(outline.text, own, finish, milliseconds, tuple(branch.blocks))
+            finish = "timeout" if session.out_of_time else "given_up"
+        own, milliseconds = tuple(branch.tokens[branch.begun_at :]), (time.perf_counter() - began) * 1e3
+        session.emit(BranchFinished(branch.place, finish, len(own), milliseconds))
+        lease = ""
+        if session.by_kv:
+            if not branch.holds_all:
+                await prefill(branch)
+            (lease,) = branch.release
+        await join.arrive(BranchEnd(branch.place[-1][1], own, lease, finish))
+        return Branch(outline.text, own, finish, milliseconds, tuple(branch.blocks), branch.replica)
 
 
-def _join(region: Region, branches: Sequence[Region]) -> None:
-    """Put the branches' tokens behind each other. The first lease holds the prefix too."""
-    fork = len(region.tokens)
-    sources: list[Source] = []
-    for branch in branches:
-        start, own = len(region.tokens), branch.tokens[fork:]
-        region.append(own)
-        (lease,) = branch.release
-        first = not sources
-        sources.append(Source(lease, 0 if first else start, start + len(own), 0 if first else fork))
-    region.sources, region.release = tuple(sources), tuple(source.lease for source in sources)
+async def _join(region: Region, join: Join, placed: Placed) -> None:
+    """Put the branches' tokens behind each other, and find where their KV is."""
+    plan = await join.plan()
+    prefix = region.release if placed.keep_prefix else ()
+    region.append(plan.tokens)
+    region.replica = placed.home
+    if region.session.by_kv:
+        region.sources, region.release = plan.sources, (*prefix, *plan.leases)
+        region.adopted = plan.adopted
+    else:
+        await region.session.leases.release(region.release)
+        region.sources, region.release = (), ()

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from multiverse.engine.references import KVReference
 from multiverse.engine.segment import Delta, Source
 from multiverse.serving.events import Block, FellBack, FinishReason, Place, TokensAdded
 from multiverse.serving.sequencing.budget import Budget
@@ -27,10 +28,10 @@ class Step:
 
     fork: a goal closed, ``outlines`` are its token index ranges (malformed: they may be due all the same).
     closed: the branch's closer. unclosed: the closer while tags of the branch were open; it is not taken into the text.
-    cut: the budget ends before the next token.
+    cut: the budget ends before the next token. late: it took longer than it may.
     """
 
-    kind: Literal["fork", "malformed", "closed", "unclosed", "cut", "length", "end"]
+    kind: Literal["fork", "malformed", "closed", "unclosed", "cut", "length", "end", "late"]
     reason: str = ""
     outlines: tuple[tuple[int, int], ...] = ()
     forced: bool = False
@@ -50,16 +51,32 @@ class Region:
         sources: tuple[Source, ...] = (),
         fallen: bool = False,
         admitted: Callable[[], Awaitable[None]] | None = None,
+        context: Sequence[int] | None = None,
+        replica: str = "",
+        home: str = "",
     ) -> None:
-        """sources: KV of ``tokens`` that others release; ``admitted`` is awaited once this region has read it."""
+        """sources: KV of the context that others release; ``admitted`` is awaited once this region has read it.
+
+        context: what the model is given, where that is not ``tokens`` (after a join by text). replica: where it
+        runs; home: where its block will be joined.
+        """
         self.session = session
         self.tokens = list(tokens)
+        self.context = self.tokens if context is None else list(context)
+        self.replica = replica
+        self.home = home
+        self.begun_at = len(self.tokens)
+        self._context_begun_at = len(self.context)
+        self.branch_start = sources[-1].stop if sources and place else None
+        self.late = 0
+        """How often a segment of this region was given up because it took too long."""
         self.tracker = tracker
         self.budget = budget
         self.place = place
         self.path = path
         self.sources = sources
         self.release: tuple[str, ...] = ()
+        self.adopted: tuple[tuple[str, KVReference], ...] = ()
         self.fallen = fallen
         self.cut = False
         """A share of the request's own budget ended in a branch of this region."""
@@ -86,6 +103,8 @@ class Region:
     def append(self, ids: Sequence[int]) -> list[Event]:
         """Take tokens into the text without telling anybody."""
         self.tokens.extend(ids)
+        if self.context is not self.tokens:
+            self.context.extend(ids)
         self.budget.left -= len(ids)
         events: list[Event] = []
         for id in ids:
@@ -126,13 +145,22 @@ class Region:
 
     @property
     def holds_all(self) -> bool:
-        """Whether the KV of all tokens is held under one lease of this region's own."""
-        return bool(self.release) and self.sources == (Source(self.release[0], 0, len(self.tokens), 0),)
+        """Whether the KV of all of the context is held under one lease of this region's own."""
+        return bool(self.release) and self.sources == (Source(self.release[0], 0, len(self.context), 0),)
+
+    def spell_out(self) -> None:
+        """From here on the model reads all of this region's own text, tags included, as ordinary text."""
+        text = self.session.codec.decode(self.tokens[self.begun_at :])
+        self.context = [*self.context[: self._context_begun_at], *self.session.codec.encode_plain(text)]
 
     @property
     def room(self) -> int:
         """Tokens that may be added before the region has to be closed."""
-        return self.budget.room(self.tracker.next_position, self.rest())
+        room = self.budget.room(self.tracker.next_position, self.rest())
+        if self.context is self.tokens:
+            return room
+        # Spelled out, the same text has more tokens.
+        return min(room, self.session.limits.max_model_len - len(self.context) - len(self.rest().ids))
 
     def affords(self, ids: Sequence[int], due: Sequence[Outline]) -> bool:
         """Whether ``ids``, behind which the branches ``due`` are due, could be written and closed again."""

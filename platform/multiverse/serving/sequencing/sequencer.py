@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator
 
 from multiverse.engine.segment import Segment, SegmentEngine
 from multiverse.serving.events import Event, Finished, FinishReason, Result, TokensAdded
+from multiverse.serving.joins import LocalReduction, Reduction
 from multiverse.serving.request import GenerationRequest
 from multiverse.serving.sequencing.blocks import grow
 from multiverse.serving.sequencing.budget import Budget
@@ -21,7 +22,8 @@ from multiverse.serving.sequencing.masking import masked_tags
 from multiverse.serving.sequencing.pieces import Codec
 from multiverse.serving.sequencing.planning import run_forced
 from multiverse.serving.sequencing.region import Region
-from multiverse.serving.sequencing.session import EngineLimits, Session
+from multiverse.serving.sequencing.rows import Rows
+from multiverse.serving.sequencing.session import EngineLimits, Session, Shared
 from multiverse.structure.tracker import Tracker
 
 __all__ = ["EngineLimits", "Sequencer"]
@@ -32,10 +34,21 @@ _PROMPT_TOKENS_AT_ONCE = 2048
 class Sequencer:
     """Runs requests on a `SegmentEngine`. One sequencer serves any number of requests at once."""
 
-    def __init__(self, engine: SegmentEngine, codec: Codec, limits: EngineLimits) -> None:
+    def __init__(
+        self,
+        engine: SegmentEngine,
+        codec: Codec,
+        limits: EngineLimits,
+        rows: Rows | None = None,
+        reduction: Reduction | None = None,
+        owner: str = "local",
+    ) -> None:
+        """rows: how many segments may run at once, without limit by default. reduction: where branches meet, in this
+        process by default, and ``owner``, this sequencer's name there."""
         self._engine = engine
         self._codec = codec
         self._limits = limits
+        self._shared = Shared(rows or Rows(), reduction or LocalReduction(), owner)
         self._cleanups: set[asyncio.Task[None]] = set()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Event, None]:
@@ -45,7 +58,7 @@ class Sequencer:
         running and no lease behind. Raises what the engine raises.
         """
         events: asyncio.Queue[Event | None] = asyncio.Queue()
-        session = Session(self._engine, self._codec, self._limits, request, events.put_nowait)
+        session = Session(self._engine, self._codec, self._limits, request, events.put_nowait, self._shared)
         task = asyncio.create_task(_run(session))
         task.add_done_callback(lambda _: events.put_nowait(None))
         try:

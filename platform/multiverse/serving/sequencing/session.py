@@ -2,23 +2,42 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Callable
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 
-from multiverse.engine.segment import Delta, Sampling, Segment, SegmentEngine
-from multiverse.serving.events import Event
+from multiverse.engine.segment import Delta, Fork, Placed, Sampling, Segment, SegmentEngine
+from multiverse.serving.events import Event, Place
+from multiverse.serving.joins import BlockKey, Reduction
 from multiverse.serving.request import GenerationRequest
 from multiverse.serving.sequencing.lease_book import LeaseBook
 from multiverse.serving.sequencing.pieces import Codec
+from multiverse.serving.sequencing.rows import Rows
 from multiverse.serving.sequencing.seeds import Path, derived_seed
 
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """max_model_len: tokens of prompt and answer together. trained: the checkpoint knows the tags."""
+    """max_model_len: tokens of prompt and answer together. trained: the checkpoint knows the tags.
+
+    branch_seconds: how long one stretch of a branch may take; then it goes on on another replica, and if that takes as
+        long too, the branch is closed. answer_seconds: when branches that have not ended are closed, and no more open.
+    """
 
     max_model_len: int
     trained: bool
+    branch_seconds: float | None = None
+    answer_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all requests of one sequencer share. owner: its name, unique among all that use the same reduction."""
+
+    rows: Rows
+    reduction: Reduction
+    owner: str
 
 
 class Session:
@@ -31,6 +50,7 @@ class Session:
         limits: EngineLimits,
         request: GenerationRequest,
         emit: Callable[[Event], None],
+        shared: "Shared",
     ) -> None:
         self.engine = engine
         self.codec = codec
@@ -39,6 +59,10 @@ class Session:
         self.emit = emit
         self.leases = LeaseBook(engine, request.id)
         self.fallbacks: list[str] = []
+        self.reduction = shared.reduction
+        self.by_kv = request.parallel.reduce == "kv"
+        self._shared = shared
+        self._began = time.monotonic()
         self._segments = itertools.count(1)
         self._blocks = itertools.count(1)
         self._draining: set[asyncio.Task[None]] = set()
@@ -48,6 +72,35 @@ class Session:
         """Depth to which the model's own tags may open blocks. Untrained ones are only noise in a forced block."""
         forced = self.request.parallel.mode == "force" and not self.limits.trained
         return 0 if forced else self.request.parallel.max_depth
+
+    def key(self, block: int) -> BlockKey:
+        return BlockKey(self._shared.owner, self.request.id, block)
+
+    def place(self, tokens: Sequence[int], leases: Sequence[str], width: int, expected: int) -> Placed:
+        lease = leases[0] if len(leases) == 1 else ""
+        return self.engine.place(Fork(tokens, lease, width, expected, self.request.arrival))
+
+    @property
+    def out_of_time(self) -> bool:
+        """Branches are to end now."""
+        left = self._left
+        return left is not None and left <= 0
+
+    @property
+    def _left(self) -> float | None:
+        seconds = self.limits.answer_seconds
+        return None if seconds is None else self._began + seconds - time.monotonic()
+
+    def patience(self, place: Place) -> float | None:
+        """Seconds that a segment at ``place`` may take: only branches are hurried."""
+        if not place:
+            return None
+        limits = [limit for limit in (self.limits.branch_seconds, self._left) if limit is not None]
+        return max(0.0, min(limits)) if limits else None
+
+    def row(self) -> AbstractAsyncContextManager[None]:
+        """A place in the batch, held while a segment runs."""
+        return self._shared.rows.row(self.request.id, self.request.arrival)
 
     def open(self, segment: Segment) -> AsyncGenerator[Delta, None]:
         """Run a segment. The caller closes the stream."""
