@@ -165,7 +165,10 @@ def _chain(path: Path, tokens: Tokens, vocabulary: Vocabulary, limit: int) -> li
         parse(text)
     except GrammarError as error:
         raise ValueError(f"{path}: {error}") from error
-    return whole_blocks(tokens.encode_structured(text), vocabulary, limit)
+    try:
+        return whole_blocks(tokens.encode_structured(text), vocabulary, limit)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 class _Report:

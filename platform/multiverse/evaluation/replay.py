@@ -44,7 +44,7 @@ class Document:
         placed = layout(kinds)
         probes = []
         for block in placed.blocks:
-            for span in block.spans:
+            for span in filter(lambda span: span.closed, block.spans):
                 path = span.start + int(np.argmax(kinds[span.start : span.end] == Kind.PATH))
                 probes.append(Probe("branch", min(path + header, span.end - 2)))
             if block.end is not None:
@@ -66,7 +66,8 @@ class Document:
 
 
 def whole_blocks(tokens: Sequence[int], vocabulary: Vocabulary, limit: int) -> list[int]:
-    """The beginning of a document of at most ``limit`` tokens that ends behind a block of the outermost depth."""
+    """The beginning of a document of at most ``limit`` tokens that ends behind a block of the outermost depth; where
+    not even the first one fits, behind the last branch that does. Raises ValueError if there is none."""
     if len(tokens) <= limit:
         return list(tokens)
     placed = layout(vocabulary.kinds(list(tokens)))
@@ -77,7 +78,11 @@ def whole_blocks(tokens: Sequence[int], vocabulary: Vocabulary, limit: int) -> l
         if block.end is not None:
             closing = np.flatnonzero(kinds[block.end :] == Kind.PARALLEL_END)
             ends.append(block.end + int(closing[0]) + 1 if len(closing) else block.end)
-    return list(tokens[: max((end for end in ends if end <= limit), default=limit)])
+    branches = (span.end for block in outermost for span in block.spans if span.closed)
+    for places in (ends, branches):
+        if fitting := [end for end in places if end <= limit]:
+            return list(tokens[: max(fitting)])
+    raise ValueError(f"no branch ends within the first {limit} tokens: take more of it (--max-tokens)")
 
 
 @torch.inference_mode()
