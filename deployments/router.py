@@ -1,34 +1,35 @@
-"""The ingress of the one-replica application: the OpenAI surface over an engine in the same process."""
+"""The ingress: the OpenAI surface, and the sequencer of every request, over the engine replicas there are."""
 
-import asyncio
+import uuid
 from typing import Any
 
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 
+from deployments.fleet import RayFleet
 from multiverse.config import AppConfig
 
 
 @serve.deployment
 @serve.ingress()
 class Router:
-    """One replica. It is ready when its engine has started and passed the self-test."""
+    """Ready when an engine replica is."""
 
-    async def __init__(self, config: AppConfig) -> None:  # type: ignore[misc]  # Serve awaits it
-        from multiverse.serving.local import MultiverseEngine
-
-        self._name = config.name
-        self._engine = await MultiverseEngine.start(await asyncio.to_thread(config.engine_config))
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, config: AppConfig, engines: DeploymentHandle, reducers: DeploymentHandle
+    ) -> None:
+        self._config = config
+        self._fleet = await RayFleet.start(config, engines, reducers, f"router-{uuid.uuid4().hex[:8]}")
 
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Serve after the constructor."""
         from multiverse.serving.api.http import build_asgi
         from multiverse.telemetry.metrics import build_ray
 
-        return build_asgi(self._engine, self._name, [build_ray(serve=True)])
+        return build_asgi(self._fleet.engine, self._config.name, [build_ray(serve=True)])
 
     async def check_health(self) -> None:
-        """Asked by Serve; an engine that does not answer has its replica replaced."""
-        await self._engine.stats()
+        """Asked by Serve."""
 
     async def __del__(self) -> None:
-        await self._engine.shutdown()
+        await self._fleet.close()

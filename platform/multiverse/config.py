@@ -32,10 +32,21 @@ class EngineOptions(BaseModel):
     enforce_eager: bool = Field(False, description="True: no compilation; starts sooner, decodes slower.")
     tensor_parallel_size: int = Field(1, ge=1)
     spill_gib: float = Field(2.0, ge=0, description="Host memory for leased KV that has to leave the cache.")
+    transfer_gib: float = Field(1.0, gt=0, description="Host memory for KV that other replicas read; per rank.")
     lease_seconds: float = Field(900.0, gt=0, description="Age at which a lease is taken for leaked and given back.")
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1, description="CPU threads.")
     self_test: bool = Field(True, description="Check one join against the layout's forward before serving.")
+
+
+class Autoscaling(BaseModel):
+    """How many engine replicas there are (Ray Serve's autoscaling)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_replicas: int = Field(1, ge=1)
+    max_replicas: int = Field(2, ge=1)
+    target_segments: float = Field(16.0, gt=0, description="Segments that run on one replica.")
 
 
 class AppConfig(BaseModel):
@@ -50,10 +61,32 @@ class AppConfig(BaseModel):
         None, min_length=1, description="The model's name in requests; default: from `model`."
     )
     engine: EngineOptions = EngineOptions()
+    replicas: int = Field(1, ge=1, description="Engine replicas; with `autoscaling`, those to begin with.")
+    autoscaling: Autoscaling | None = Field(None, description="Let the number of engine replicas follow the load.")
+    replicas_per_node: int | None = Field(
+        None, ge=1, description="Engines that share a machine's CPU cores; default: all of `replicas`."
+    )
+    reducers: int = Field(1, ge=1, description="Merge actors; a request stays with one.")
+    routers: int = Field(1, ge=1, description="Processes that take requests in.")
+    placement: Literal["home", "spread", "adaptive"] = Field(
+        "adaptive", description="Where branches run: with their prefix, spread out, or whichever is faster."
+    )
+    reduce: Literal["kv", "text"] = Field("kv", description="How branches are merged unless a request says otherwise.")
+    branch_seconds: float | None = Field(
+        None, gt=0, description="What one stretch of a branch may take; then it is tried once on another replica."
+    )
+    answer_seconds: float | None = Field(
+        None, gt=0, description="When branches of an answer that have not ended are closed; the rest is finished."
+    )
     max_ongoing_requests: int = Field(256, ge=1, description="Requests a replica works on; more wait in Serve's proxy.")
     max_queued_requests: int = Field(-1, ge=-1, description="Requests that may wait; more get 503. -1: no limit.")
     num_cpus: float = Field(1, ge=0, description="CPUs that Ray counts for a replica.")
     num_gpus: float = Field(0, ge=0, description="GPUs that Ray gives to a replica.")
+
+    @property
+    def engines_per_node(self) -> int:
+        """How many engines share the cores of one machine."""
+        return self.replicas_per_node or self.replicas
 
     @property
     def name(self) -> str:
@@ -95,8 +128,10 @@ class AppConfig(BaseModel):
         from multiverse.models.prepare import prepare
 
         options = self.engine.model_dump()
-        gib = options.pop("kv_cache_gib")
+        gib, transfer = options.pop("kv_cache_gib"), options.pop("transfer_gib")
         directory = Path(self.model).expanduser()
         if not (directory / FILE_NAME).exists():
             directory = prepare(self.model, dtype=self.engine.dtype)
-        return EngineConfig(model=directory, kv_cache_bytes=int(gib * 2**30), **options)
+        return EngineConfig(
+            model=directory, kv_cache_bytes=int(gib * 2**30), transfer_bytes=int(transfer * 2**30), **options
+        )

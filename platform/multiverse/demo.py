@@ -104,7 +104,7 @@ def _measure(view: LiveBlocks, url: str, model: str, question: str, parallel: di
 def _show(view: LiveBlocks, event: dict[str, Any]) -> None:
     match event["event"]:
         case "fork":
-            view.outlines(event["block"], event["outlines"])
+            view.outlines(event["block"], event["outlines"], event.get("replicas", ()))
         case "delta":
             view.text(event["block"], event["branch"], event["delta"])
         case "branch":

@@ -1,5 +1,6 @@
 """A live view of one generation in the terminal: the branches of the running block side by side."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -16,6 +17,7 @@ _LEAST_WIDTH = 24
 @dataclass(slots=True)
 class _Branch:
     outline: str
+    replica: str = ""
     text: str = ""
     finish: str | None = None
 
@@ -54,10 +56,11 @@ class LiveBlocks:
         """Text outside all blocks."""
         self._parts[-1].main += delta
 
-    def outlines(self, block: int, outlines: list[str]) -> None:
-        """A block began, with one branch per outline."""
+    def outlines(self, block: int, outlines: list[str], replicas: Sequence[str] = ()) -> None:
+        """A block began, with one branch per outline; replicas: where each runs, if there are several."""
         part = self._parts[-1]
-        part.branches = [_Branch(outline) for outline in outlines]
+        where = replicas or ("",) * len(outlines)
+        part.branches = [_Branch(outline, replica) for outline, replica in zip(outlines, where, strict=True)]
         self._blocks[block] = part
         self._parts.append(_Part())
 
@@ -101,7 +104,7 @@ def _panel(number: int, branch: _Branch, width: int) -> Panel:
         shown,
         title=Text(f"{number}: {branch.outline}", no_wrap=True, overflow="ellipsis"),
         title_align="left",
-        subtitle=mark,
+        subtitle=f"{branch.replica} {mark}".strip(),
         subtitle_align="right",
         width=width,
         border_style="green" if done else "yellow",

@@ -39,6 +39,11 @@ class Transfers:
         """What this engine's KV is. Known once vLLM has started."""
         return KVFormat(str(self.arena.header()["packing"]), LAYOUT_VERSION, fingerprint(self._model), self._ranks)
 
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of one KV block, all ranks. Known once vLLM has started."""
+        return int(self.arena.header()["block_bytes"]) * self._ranks
+
     def expect(self, exports: Iterable[Export]) -> None:
         """A segment that makes these will run."""
         for export in exports:

@@ -49,7 +49,8 @@ class EngineError(RuntimeError):
 class VllmEngine:
     """A `SegmentEngine` over one vLLM instance. Make it with `start`, end it with `shutdown`.
 
-    end_ids: ids that end a sequence. kv_tokens: size of the KV cache. max_model_len: tokens of one sequence, joined branches included.
+    end_ids: ids that end a sequence. kv_tokens: size of the KV cache. max_model_len: tokens of one sequence, joined
+    branches included.
     """
 
     def __init__(self, config: EngineConfig, llm: AsyncLLM, reports: Reports, transfers: Transfers) -> None:

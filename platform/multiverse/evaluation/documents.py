@@ -14,15 +14,12 @@ class DocumentWriter:
     vocabulary: Vocabulary
     seed: int = 0
     _draw: random.Random = field(init=False)
-    _words: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
         self._draw = random.Random(self.seed)
-        special = set(self.vocabulary.tag_ids.values()) | self.vocabulary.space_ids
-        self._words = [id for id in range(300, self.vocabulary.size) if id not in special]
 
     def text(self, count: int) -> list[int]:
-        return self._draw.choices(self._words, k=count)
+        return self._draw.choices(self.vocabulary.ordinary_ids, k=count)
 
     @property
     def _space(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from multiverse.serving.events import Event
-from multiverse.serving.request import GenerationRequest
+from multiverse.serving.request import GenerationRequest, Reduce
 
 
 class TextStream(Protocol):
@@ -33,6 +33,11 @@ class Limits(Protocol):
 
     @property
     def trained(self) -> bool: ...
+
+    @property
+    def reduce(self) -> Reduce:
+        """How branches are merged unless a request says otherwise."""
+        ...
 
 
 class Checkpoint(Protocol):

@@ -6,6 +6,7 @@ from typing import Literal
 from multiverse.engine.segment import Sampling
 
 Mode = Literal["auto", "force", "off"]
+Reduce = Literal["kv", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class ParallelOptions:
     max_depth: int = 2
     max_branch_tokens: int | None = None
     max_positions: int | None = None
-    reduce: Literal["kv", "text"] = "kv"
+    reduce: Reduce = "kv"
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,12 @@ class Vocabulary:
             table[id] = TAGS[tag]
         return table
 
+    @cached_property
+    def ordinary_ids(self) -> list[int]:
+        """Ids of text, in which neither tags nor white space are; without the lowest, which are bytes and control."""
+        special = set(self.tag_ids.values()) | self.space_ids
+        return [id for id in range(min(300, self.size // 2), self.size) if id not in special]
+
     def kinds(self, token_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """[num_tokens] uint8 of `Kind`."""
         ids = np.asarray(token_ids, dtype=np.int64)

@@ -27,7 +27,7 @@ def written(arena: Arena) -> KVReference:
     memory = part(path, 64, 1000)
     memory.copy_(torch.arange(1000) % 251)
     shard = Shard(path, 64, 1000, checksum(memory))
-    return KVReference("kv", 5, 9, 1, 2, "packing", 1, "model", "node", (shard,))
+    return KVReference("kv", 5, 9, 1, 2, "packing", 1, "model", "replica", "node", (shard,))
 
 
 def test_parts_fill_gaps_first_and_are_refused_where_none_is_long_enough() -> None:

@@ -17,7 +17,7 @@ from multiverse.serving.events import (
     Result,
     TokensAdded,
 )
-from multiverse.serving.request import GenerationRequest
+from multiverse.serving.request import GenerationRequest, Reduce
 from multiverse.structure.tags import TAGS
 
 TAG_IDS = {tag: id for id, tag in enumerate(TAGS)}
@@ -71,6 +71,7 @@ class WordStream:
 class Limits:
     max_model_len: int = 100
     trained: bool = False
+    reduce: Reduce = "kv"
 
 
 @dataclass(frozen=True)

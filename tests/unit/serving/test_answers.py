@@ -70,6 +70,7 @@ def test_parallel_has_figures_and_tree() -> None:
     pieces(folded, block_of_two(words))
     assert folded.parallel() == {
         "mode": "auto",
+        "reduce": "kv",
         "tokens": len(words.structured(HEAD + FIRST + SECOND + TAIL)),
         "critical_path": 40,
         "x": 1.5,

@@ -40,7 +40,7 @@ def refusal(kind: type[ChatBody] | type[CompletionBody], body: dict[str, Any]) -
         ("logit_bias", {"x": 1}, "logit_bias", "logit_bias is {\"x\": 1}: keys must be token ids like '42', not 'x'"),
         ("logit_bias", {"4": 101}, "logit_bias.4", "logit_bias.4 is 101: must be less than or equal to 100"),
         ("parallel", {"mode": "on"}, "parallel.mode", "parallel.mode is \"on\": must be 'auto', 'force' or 'off'"),
-        ("parallel", {"reduce": "text"}, "parallel.reduce", "parallel.reduce is \"text\": must be 'kv'"),
+        ("parallel", {"reduce": "sum"}, "parallel.reduce", "parallel.reduce is \"sum\": must be 'kv' or 'text'"),
         ("parallel", {"width": 0}, "parallel.width", "parallel.width is 0: must be greater than or equal to 1"),
         (
             "parallel",

@@ -97,7 +97,8 @@ class Answer:
             case BlockForked():
                 outlines = [outline_text(outline) for outline in event.outlines]
                 where = {"block": event.block, "place": event.place, "outlines": outlines}
-                return {"event": "fork", **where}
+                replicas = {"replicas": list(event.replicas)} if event.replicas else {}
+                return {"event": "fork", **where, **replicas}
             case BranchFinished():
                 figures = {"finish_reason": event.finish, "tokens": event.tokens, "milliseconds": event.milliseconds}
                 return {"event": "branch", **_tagged(event.place), **figures}
@@ -114,6 +115,7 @@ class Answer:
         result = self.result
         return {
             "mode": self.request.parallel.mode,
+            "reduce": self.request.parallel.reduce,
             "tokens": len(result.tokens),
             "critical_path": result.critical_path,
             "x": round(result.parallelism, 4),
@@ -137,6 +139,7 @@ class Answer:
             "tokens": len(branch.tokens),
             "finish_reason": branch.finish,
             "milliseconds": branch.milliseconds,
+            **({"replica": branch.replica} if branch.replica else {}),
             "blocks": [self._block(block) for block in branch.blocks],
         }
 

@@ -43,7 +43,9 @@ class Parallel(Body):
     max_depth: int = Field(2, ge=1, le=MAX_DEPTH, description="How deep blocks may nest; 1 is no nesting.")
     max_branch_tokens: int | None = Field(None, ge=1, description="Tokens of one branch.")
     max_positions: int | None = Field(None, ge=1, description="Budget in positions of the critical path.")
-    reduce: Literal["kv"] = Field("kv", description="How branches are merged: by their KV, without loss.")
+    reduce: Literal["kv", "text"] | None = Field(
+        None, description="kv: branches are merged by their KV, without loss; text: by a second prefill of their text."
+    )
     stream_branches: bool = Field(False, description="Also stream every branch as it is made.")
     tags: bool = Field(True, description="False: content is the flattened text, without tags, goals and conclusions.")
 

@@ -9,7 +9,7 @@ from multiverse.serving.api.errors import bad
 from multiverse.serving.api.prompts import Prompt, prompts
 from multiverse.serving.api.schema import MAX_GENERATIONS, ChatBody, CompletionBody, GenerationBody
 from multiverse.serving.interface import GenerationEngine
-from multiverse.serving.request import GenerationRequest, Mode, ParallelOptions
+from multiverse.serving.request import GenerationRequest, Mode, ParallelOptions, Reduce
 from multiverse.structure.tags import LAYOUT_VERSION
 
 
@@ -46,7 +46,7 @@ def to_requests(
                     id=mine.id,
                     prompt=prompt.tokens,
                     sampling=_sampling(body, max_tokens, derived_seed(body.seed, number)),
-                    parallel=_parallel(body, mode),
+                    parallel=_parallel(body, mode, engine.limits.reduce),
                     question=prompt.question,
                     arrival=mine.arrival,
                     # KV of the same tokens differs between layouts, and where all tags are masked.
@@ -127,7 +127,7 @@ def _max_tokens(body: ChatBody | CompletionBody, prompt: Prompt, max_model_len: 
     return asked
 
 
-def _parallel(body: GenerationBody, mode: Mode) -> ParallelOptions:
+def _parallel(body: GenerationBody, mode: Mode, reduce: Reduce) -> ParallelOptions:
     asked = body.parallel
     return ParallelOptions(
         mode=mode,
@@ -136,6 +136,7 @@ def _parallel(body: GenerationBody, mode: Mode) -> ParallelOptions:
         max_depth=asked.max_depth,
         max_branch_tokens=asked.max_branch_tokens,
         max_positions=asked.max_positions,
+        reduce=asked.reduce or reduce,
     )
 
 

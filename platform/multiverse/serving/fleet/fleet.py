@@ -54,9 +54,8 @@ class Fleet:
         costs: Costs,
         policy: Placement,
         patience: float = 120.0,
-        on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """patience: seconds to wait for a replica where there is none. on_change: called when replicas come or go."""
+        """patience: seconds to wait for a replica where there is none."""
         self._vocabulary = vocabulary
         self.costs = costs
         self._policy = policy
@@ -67,7 +66,7 @@ class Fleet:
         self._ledger = Ledger()
         self._prefixes = Prefixes()
         self._came = asyncio.Event()
-        self._on_change = on_change
+        self._watchers: list[Callable[[], None]] = []
         self.figures = FleetFigures()
 
     # ---- replicas -------------------------------------------------------------------------------------------------
@@ -75,7 +74,7 @@ class Fleet:
     def add(self, link: Link) -> None:
         self._links[link.id] = link
         self._came.set()
-        self._on_change()
+        self._tell()
 
     def remove(self, replica: str) -> None:
         """It is gone: what it held is too."""
@@ -85,12 +84,27 @@ class Fleet:
         self._prefixes.drop(replica)
         if not self._links:
             self._came.clear()
-        self._on_change()
+        self._tell()
 
     def report(self, replica: str, status: Status) -> None:
         if replica in self._links:
             self._status[replica] = status
-            self._on_change()
+            self._tell()
+
+    def watch(self, heard: Callable[[], None]) -> None:
+        """Have ``heard`` called when replicas come, go, or tell how they are."""
+        self._watchers.append(heard)
+
+    def _tell(self) -> None:
+        for heard in self._watchers:
+            heard()
+
+    async def someone(self) -> None:
+        """Waits for the first replica. Raises NoReplica."""
+        try:
+            await asyncio.wait_for(self._came.wait(), self._patience)
+        except TimeoutError:
+            raise NoReplica(f"no engine replica has been there for {self._patience:g} s") from None
 
     @property
     def links(self) -> Mapping[str, Link]:
@@ -173,10 +187,7 @@ class Fleet:
                 cached = self._prefixes.cached(segment.tokens, segment.cache_salt)
                 expected = segment.sampling.max_tokens
                 return self._links[choose_home(len(segment.tokens), expected, self._views(cached), self.costs)]
-            try:
-                await asyncio.wait_for(self._came.wait(), self._patience)
-            except TimeoutError:
-                raise NoReplica(f"no engine replica has been there for {self._patience:g} s") from None
+            await self.someone()
 
     async def _attempt(self, link: Link, segment: Segment) -> AsyncGenerator[Delta, None]:
         ready, elsewhere = await self._prepared(link, segment)

@@ -53,6 +53,7 @@ class ReplicaLink:
         self._readers: dict[str, asyncio.Queue[Delta | Failed]] = {}
         self._outbox: list[Command] = []
         self._wake = asyncio.Event()
+        self._retired = False
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._send())]
 
@@ -116,6 +117,17 @@ class ReplicaLink:
     async def status(self) -> Status:
         return await self._call(self._transport.status())
 
+    async def retire(self) -> None:
+        """No call reaches the replica any more. What runs there may end; then it is left."""
+        self._retired = True
+        self._outbox.clear()
+        while self._readers and not self._lost.done():
+            await asyncio.sleep(0.05)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.lose(f"replica {self._id} was retired")
+
     async def close(self) -> None:
         """Leave the replica, which gives back all that is this router's."""
         for task in self._tasks:
@@ -133,6 +145,8 @@ class ReplicaLink:
     def _check(self) -> None:
         if self._lost.done():
             raise ReplicaLost(self._lost.result())
+        if self._retired:
+            raise ReplicaLost(f"replica {self._id} is being retired")
 
     def _raise(self, failed: Failed) -> None:
         match failed.kind:
@@ -165,7 +179,7 @@ class ReplicaLink:
             await asyncio.gather(task, return_exceptions=True)
 
     def _post(self, command: Command) -> None:
-        if not self._lost.done():
+        if not self._lost.done() and not self._retired:
             self._outbox.append(command)
             self._wake.set()
 

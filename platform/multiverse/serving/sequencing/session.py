@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from multiverse.engine.segment import Delta, Fork, Placed, Sampling, Segment, SegmentEngine
 from multiverse.serving.events import Event, Place
 from multiverse.serving.joins import BlockKey, Reduction
-from multiverse.serving.request import GenerationRequest
+from multiverse.serving.request import GenerationRequest, Reduce
 from multiverse.serving.sequencing.lease_book import LeaseBook
 from multiverse.serving.sequencing.pieces import Codec
 from multiverse.serving.sequencing.rows import Rows
@@ -23,12 +23,14 @@ class EngineLimits:
 
     branch_seconds: how long one stretch of a branch may take; then it goes on on another replica, and if that takes as
         long too, the branch is closed. answer_seconds: when branches that have not ended are closed, and no more open.
+    reduce: how branches are merged unless a request says otherwise.
     """
 
     max_model_len: int
     trained: bool
     branch_seconds: float | None = None
     answer_seconds: float | None = None
+    reduce: Reduce = "kv"
 
 
 @dataclass(frozen=True, slots=True)

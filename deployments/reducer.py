@@ -1,0 +1,36 @@
+"""The merge actor as a Serve deployment: see `multiverse.serving.fleet.reducing`."""
+
+from collections.abc import Sequence
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from deployments.targeting import watch
+from deployments.transports import ENGINES, EngineReplicas
+from multiverse.serving.fleet.reducing import Arrival, Reducer
+from multiverse.serving.joins import BlockKey, JoinPlan, OpenBlock
+
+
+@serve.deployment
+class MergeActor:
+    async def __init__(self, engines: DeploymentHandle) -> None:  # type: ignore[misc]  # Serve awaits it
+        replicas = EngineReplicas(engines)
+        watch(ENGINES, replicas.heard)
+        await engines.hello.remote(replica="")
+        self._id: str = serve.get_replica_context().replica_id.unique_id
+        self._reducer = Reducer(replicas)
+
+    async def hello(self, *, replica: str) -> str:
+        return self._id
+
+    async def arrive(self, block: OpenBlock, arrivals: Sequence[Arrival], *, replica: str) -> JoinPlan | None:
+        self._check(replica)
+        return await self._reducer.arrive(block, arrivals)
+
+    async def close(self, key: BlockKey, *, replica: str) -> None:
+        self._check(replica)
+        self._reducer.close(key)
+
+    def _check(self, replica: str) -> None:
+        if replica != self._id:
+            raise RuntimeError(f"this is reducer {self._id}; the call was meant for {replica}")
