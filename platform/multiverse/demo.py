@@ -40,7 +40,7 @@ def main() -> int:
         port = probe.getsockname()[1]
     # Eager: what compiling gains would not be won back in three questions.
     config = AppConfig(engine=EngineOptions(enforce_eager=True, max_model_len=4096))
-    from multiverse.commands.serve import serving
+    from multiverse.application import serving
 
     begun = time.monotonic()
     with console.status(f"preparing {config.model} and starting Ray, Serve and vLLM (a minute or two)"):
