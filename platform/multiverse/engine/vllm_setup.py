@@ -1,6 +1,10 @@
 """From an `EngineConfig` to a running stock vLLM (``AsyncLLM``) with plugin, connector and segment rules."""
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from vllm.config import KVTransferConfig, VllmConfig
@@ -24,7 +28,26 @@ def start_vllm(config: EngineConfig, stat_logger: Any, arena: Arena) -> AsyncLLM
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     vllm_config = engine_args(config, arena).create_engine_config()
     refuse_unsupported(vllm_config)
-    return AsyncLLM.from_vllm_config(vllm_config, stat_loggers=[stat_logger], enable_log_requests=False)
+    with _intel_openmp():
+        return AsyncLLM.from_vllm_config(vllm_config, stat_loggers=[stat_logger], enable_log_requests=False)
+
+
+@contextmanager
+def _intel_openmp() -> Iterator[None]:
+    """Have vLLM's CPU processes use Intel's OpenMP, which comes with its build for CPU.
+
+    Measured on 2 cores, compiled, ms per step at batch 1, 4, 8: GNU's, which vLLM preloads otherwise, 24.6, 23.6, 28.0;
+    with tcmalloc 18.6, 20.6, 24.8; Intel's 16.9, 16.2, 22.7; with tcmalloc 17.0, 17.5, 23.8.
+    """
+    library = Path(sys.prefix) / "lib" / "libiomp5.so"
+    if not current_platform.is_cpu() or "LD_PRELOAD" in os.environ or not library.exists():
+        yield
+        return
+    os.environ["LD_PRELOAD"] = str(library)
+    try:
+        yield
+    finally:
+        del os.environ["LD_PRELOAD"]
 
 
 def engine_args(config: EngineConfig, arena: Arena | None = None) -> AsyncEngineArgs:
