@@ -17,6 +17,7 @@ from ray import serve
 
 import multiverse
 from multiverse.config import AppConfig
+from multiverse.serving.access.key_file import HASHED, parse_keys
 
 _ROOT = Path(multiverse.__file__).resolve().parents[2]
 log = logging.getLogger(__name__)
@@ -39,13 +40,17 @@ def run(config: AppConfig, config_path: Path | None, host: str | None, port: int
 def serving(
     config: AppConfig, config_path: Path | None, host: str | None, port: int | None, quiet: bool = False
 ) -> Iterator[str]:
-    """The running application; gives its base URL. Stops all that was started here. quiet: without Ray's logs."""
+    """The running application; gives its base URL. Stops all that was started here. quiet: without Ray's logs.
+
+    Raises ConfigError for a host that others may reach where no key is asked for.
+    """
     http = _http_options(config_path) | {k: v for k, v in {"host": host, "port": port}.items() if v is not None}
+    config.check_host(http["host"])
     # deployments/ lies beside the source root, which is all that an installation knows of.
     sys.path.insert(0, str(_ROOT))
     from deployments.app import build
 
-    ours = _connect(quiet)
+    ours = _connect(quiet, _hashed_keys(config))
     try:
         serve.start(http_options=http, logging_config={"log_level": "WARNING"} if quiet else None)
         serve.run(build(config), name="multiverse", route_prefix="/", blocking=False)
@@ -62,11 +67,18 @@ def _http_options(config_path: Path | None) -> dict[str, Any]:
     return options | (values.get("http_options") or {} if isinstance(values, dict) else {})
 
 
-def _connect(quiet: bool) -> bool:
+def _hashed_keys(config: AppConfig) -> dict[str, str]:
+    """The keys of this process's environment for that of the replicas. Ray shows and logs it: so only their hashes."""
+    name = config.access.keys_env
+    keys = parse_keys(os.environ.get(name, ""), name)
+    return {name: ",".join(HASHED + key.sha256 for key in keys)} if keys else {}
+
+
+def _connect(quiet: bool, environment: dict[str, str]) -> bool:
     """Join the Ray cluster that runs here, or start one of this process's own (then True)."""
     paths = os.pathsep.join([str(_ROOT / "platform"), str(_ROOT)])
     options: dict[str, Any] = {
-        "runtime_env": {"env_vars": {"PYTHONPATH": paths}},
+        "runtime_env": {"env_vars": {"PYTHONPATH": paths, **environment}},
         "log_to_driver": not quiet,
         "logging_level": logging.WARNING,
     }

@@ -21,6 +21,7 @@ class MultiverseEngine:
         self.tokens = Tokens.load(segments.config.model)
         self.limits = EngineLimits(max_model_len=segments.max_model_len, trained=segments.manifest.trained)
         self._sequencer = Sequencer(segments, self.tokens, self.limits)
+        self._most_free_blocks = 0
 
     @classmethod
     async def start(cls, config: EngineConfig) -> "MultiverseEngine":
@@ -32,9 +33,13 @@ class MultiverseEngine:
         return self._sequencer.generate(request)
 
     async def stats(self) -> dict[str, Any]:
-        """The engine's figures (`EngineStats`). Raises if vLLM is dead."""
+        """The engine's figures (`EngineStats`), and ``kv_usage``. Raises if vLLM is dead."""
         await self.segments.check_health()
-        return asdict(self.segments.stats)
+        stats = self.segments.stats
+        # The size of the cache is not reported; an idle engine, as after the self-test, has all of it free.
+        self._most_free_blocks = max(self._most_free_blocks, stats.free_blocks)
+        kv_usage = 1 - stats.free_blocks / self._most_free_blocks if self._most_free_blocks else 0.0
+        return asdict(stats) | {"kv_usage": kv_usage}
 
     async def shutdown(self) -> None:
         self.segments.shutdown()
