@@ -18,7 +18,12 @@ class Router:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, config: AppConfig, engines: DeploymentHandle, reducers: DeploymentHandle
     ) -> None:
-        self._config = config
+        from multiverse.serving.access.admission import Admission
+
+        self._name = config.name
+        # Before the engines: keys that cannot be used are told at once.
+        self._access = config.access_control()
+        self._admission = Admission(config.admission_limits())
         self._fleet = await RayFleet.start(config, engines, reducers, f"router-{uuid.uuid4().hex[:8]}")
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -26,7 +31,8 @@ class Router:
         from multiverse.serving.api.http import build_asgi
         from multiverse.telemetry.metrics import build_ray
 
-        return build_asgi(self._fleet.engine, self._config.name, [build_ray(serve=True)])
+        recorders = [build_ray(serve=True)]
+        return build_asgi(self._fleet.engine, self._name, recorders, self._access, self._admission)
 
     async def check_health(self) -> None:
         """Asked by Serve."""

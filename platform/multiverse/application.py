@@ -1,4 +1,4 @@
-"""The Serve application on this machine: started, reached, stopped. For `multiverse serve`, the demo and the benches."""
+"""The Serve application on this machine: started, reached, stopped. For ``multiverse serve``, demo and benches."""
 
 import asyncio
 import logging
@@ -16,6 +16,7 @@ from ray import serve
 
 import multiverse
 from multiverse.config import AppConfig
+from multiverse.serving.access.key_file import HASHED, parse_keys
 
 ROOT = Path(multiverse.__file__).resolve().parents[2]
 """deployments/ lies beside the source root, which is all that an installation knows of."""
@@ -34,10 +35,13 @@ def serving(
 ) -> Iterator[str]:
     """The running application; gives its base URL. Stops all that was started here. quiet: without Ray's logs.
 
+    Raises ConfigError for a host that others may reach where no key is asked for.
+
     nodes: Ray nodes, if Ray is started here; more than one are as many on this machine, each with the CPUs that one
     engine replica counts for.
     """
     http = http_options(config_path) | {k: v for k, v in {"host": host, "port": port}.items() if v is not None}
+    config.check_host(http["host"])
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     from deployments.app import build
@@ -73,12 +77,19 @@ def http_options(config_path: Path | None) -> dict[str, Any]:
     return options | (values.get("http_options") or {} if isinstance(values, dict) else {})
 
 
+def hashed_keys(config: AppConfig) -> dict[str, str]:
+    """The keys of this process's environment for that of the replicas. Ray shows and logs it: so only their hashes."""
+    name = config.access.keys_env
+    keys = parse_keys(os.environ.get(name, ""), name)
+    return {name: ",".join(HASHED + key.sha256 for key in keys)} if keys else {}
+
+
 @contextmanager
 def _cluster(config: AppConfig, quiet: bool, nodes: int) -> Iterator[bool]:
     """Join the Ray cluster that runs here, or start one of this process's own (then True)."""
     paths = os.pathsep.join([str(ROOT / "platform"), str(ROOT)])
     options: dict[str, Any] = {
-        "runtime_env": {"env_vars": {"PYTHONPATH": paths}},
+        "runtime_env": {"env_vars": {"PYTHONPATH": paths, **hashed_keys(config)}},
         "log_to_driver": not quiet,
         "logging_level": logging.WARNING,
     }

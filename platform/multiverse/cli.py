@@ -21,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(bench, name="bench")
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML with the fields of AppConfig, or a Serve file.")]
@@ -94,6 +96,18 @@ def serve(
 
     with _said_plainly():
         run(_config(config, model), config, host, port)
+
+
+@keys.command()
+def new(name: Annotated[str, typer.Argument(help="Stands in metrics and messages.")]) -> None:
+    """Make a key: shown once on stderr; on stdout its entry for the file of keys, to be appended with >>."""
+    from multiverse.serving.access.key_file import entry
+    from multiverse.serving.access.keys import new_key
+
+    with _said_plainly():
+        key = new_key()
+        typer.echo(entry(name, key), nl=False)
+        typer.echo(key, err=True)
 
 
 @app.command()

@@ -1,15 +1,18 @@
 """Configuration of the server: what YAML files and the command line may say."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from multiverse.validation import explain
 
 if TYPE_CHECKING:
     from multiverse.engine.config import EngineConfig
+    from multiverse.serving.access.access import Access
+    from multiverse.serving.access.admission import AdmissionLimits
 
 DEFAULT_MODEL = "builtin:smollm2-135m"
 
@@ -49,6 +52,44 @@ class Autoscaling(BaseModel):
     target_segments: float = Field(16.0, gt=0, description="Segments that run on one replica.")
 
 
+class AccessOptions(BaseModel):
+    """Who may use the server. Keys are asked for where the file is named or the variable holds any."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keys_file: Path | None = Field(
+        None, description="YAML with names and hashes of keys (see `multiverse keys new`); read again when it changes."
+    )
+    keys_env: str = Field(
+        "MULTIVERSE_API_KEYS",
+        min_length=1,
+        description="Environment variable with further keys, or 'sha256:' and their hashes, with commas between.",
+    )
+    open_metrics: bool = Field(False, description="True: /metrics needs no key.")
+    shared_prefix_cache: bool = Field(
+        False,
+        description="True: tenants share the prefix cache, and can tell by the time whether a prompt was sent before.",
+    )
+
+    @field_validator("keys_file")
+    @classmethod
+    def _from_where_it_is_read(cls, path: Path | None) -> Path | None:
+        # Replicas run in folders of their own.
+        return None if path is None else path.expanduser().absolute()
+
+
+class AdmissionOptions(BaseModel):
+    """When a request starts, waits, or is turned away with 429."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_running: int = Field(64, ge=1, description="Generations that run at the same time; more wait.")
+    max_waiting: int = Field(128, ge=0, description="Requests that wait for their turn; more get 429.")
+    kv_high_water: float = Field(
+        0.9, gt=0, le=1, description="Share of the KV cache in use from which on nothing new starts."
+    )
+
+
 class AppConfig(BaseModel):
     """The server: one model, its engine, and how Ray Serve runs it."""
 
@@ -78,10 +119,26 @@ class AppConfig(BaseModel):
     answer_seconds: float | None = Field(
         None, gt=0, description="When branches of an answer that have not ended are closed; the rest is finished."
     )
-    max_ongoing_requests: int = Field(256, ge=1, description="Requests a replica works on; more wait in Serve's proxy.")
+    access: AccessOptions = AccessOptions()
+    admission: AdmissionOptions = AdmissionOptions()
+    max_ongoing_requests: int = Field(
+        256,
+        ge=1,
+        validate_default=True,
+        description="Requests a replica works on or has in its queue; more wait in Serve's proxy.",
+    )
     max_queued_requests: int = Field(-1, ge=-1, description="Requests that may wait; more get 503. -1: no limit.")
     num_cpus: float = Field(1, ge=0, description="CPUs that Ray counts for a replica.")
     num_gpus: float = Field(0, ge=0, description="GPUs that Ray gives to a replica.")
+
+    @field_validator("max_ongoing_requests")
+    @classmethod
+    def _holds_the_queue(cls, value: int, info: ValidationInfo) -> int:
+        admission = info.data.get("admission")
+        if admission is not None and value <= (requests := admission.max_running + admission.max_waiting):
+            # The rest would wait in Serve's proxy, where no tenant has its turn and nobody is told 429.
+            raise ValueError(f"must be more than admission.max_running + admission.max_waiting, which is {requests}")
+        return value
 
     @property
     def engines_per_node(self) -> int:
@@ -135,3 +192,35 @@ class AppConfig(BaseModel):
         return EngineConfig(
             model=directory, kv_cache_bytes=int(gib * 2**30), transfer_bytes=int(transfer * 2**30), **options
         )
+
+    def access_control(self) -> "Access":
+        """The check of keys, with those of the file and of this process's environment. Raises ConfigError."""
+        from multiverse.serving.access.access import Access
+        from multiverse.serving.access.key_file import KeysError, parse_keys
+        from multiverse.serving.access.key_store import KeyStore
+
+        options = self.access
+        try:
+            fixed = parse_keys(os.environ.get(options.keys_env, ""), options.keys_env)
+            store = KeyStore(options.keys_file, fixed) if options.keys_file is not None or fixed else None
+        except KeysError as error:
+            raise ConfigError(str(error)) from error
+        return Access(store, open_metrics=options.open_metrics, shared_prefix_cache=options.shared_prefix_cache)
+
+    def check_host(self, host: str | None) -> None:
+        """Raises ConfigError if ``host`` can be reached from outside and no key is asked for."""
+        from multiverse.serving.access.access import is_loopback
+
+        if not self.access_control().keyed and not is_loopback(host or ""):
+            raise ConfigError(
+                f"host is {host!r}, which other machines may reach, and there are no API keys: name a file of keys in "
+                f"access.keys_file, set {self.access.keys_env}, or bind to 127.0.0.1"
+            )
+
+    def admission_limits(self) -> "AdmissionLimits":
+        """What the queue before the engine goes by."""
+        from multiverse.serving.access.admission import AdmissionLimits
+
+        options = self.admission
+        rows = self.engine.max_num_seqs  # a whole batch waits in the engine already
+        return AdmissionLimits(options.max_running, options.max_waiting, options.kv_high_water, rows)

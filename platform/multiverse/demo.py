@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
 
-from multiverse.config import AppConfig, EngineOptions
+from multiverse.config import AccessOptions, AppConfig, EngineOptions
 from multiverse.live import LiveBlocks
 
 QUESTIONS = (
@@ -39,7 +39,11 @@ def main() -> int:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # Eager: what compiling gains would not be won back in three questions.
-    config = AppConfig(engine=EngineOptions(enforce_eager=True, max_model_len=4096))
+    config = AppConfig(
+        engine=EngineOptions(enforce_eager=True, max_model_len=4096),
+        # It asks without a key, also where the usual variable has some.
+        access=AccessOptions(keys_env="MULTIVERSE_DEMO_API_KEYS"),
+    )
     from multiverse.application import serving
 
     begun = time.monotonic()

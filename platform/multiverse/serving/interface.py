@@ -65,5 +65,9 @@ class GenerationEngine(Protocol):
     def generate(self, request: GenerationRequest) -> AsyncIterator[Event]: ...
 
     async def stats(self) -> Mapping[str, Any]:
-        """The engine's figures (leases, leased_blocks, rebuilds, ...). Raises if the engine is dead."""
+        """The engine's figures (leases, leased_blocks, rebuilds, ...). Raises if the engine is dead.
+
+        Admission goes by two, where they are there: ``kv_usage``, the share of the KV cache in use, and ``waiting``,
+        the segments in the engine's queue.
+        """
         ...

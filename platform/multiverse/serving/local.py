@@ -23,9 +23,12 @@ class MultiverseEngine(WholeEngine):
         return cls(await VllmEngine.start(config))
 
     async def stats(self) -> dict[str, Any]:
-        """The engine's figures (`EngineStats`). Raises if vLLM is dead."""
+        """The engine's figures (`EngineStats`), and ``kv_usage``. Raises if vLLM is dead."""
         await self.segments.check_health()
-        return asdict(self.segments.stats)
+        stats = self.segments.stats
+        # Before the first step nothing is reported, and nothing used.
+        free = stats.free_blocks * self.segments.block_size or self.segments.kv_tokens
+        return asdict(stats) | {"kv_usage": 1 - free / self.segments.kv_tokens}
 
     async def shutdown(self) -> None:
         self.segments.shutdown()

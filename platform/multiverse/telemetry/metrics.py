@@ -36,6 +36,23 @@ REQUESTS = Metric(
     "multiverse_requests_total", "counter", "Requests that ended, by outcome.", "requests", ("mode", "outcome")
 )
 REQUESTS_RUNNING = Metric("multiverse_requests_running", "gauge", "Requests admitted and not ended.", "requests")
+ADMISSION_WAITING = Metric(
+    "multiverse_admission_waiting", "gauge", "Requests that wait for their turn before the engine.", "requests"
+)
+# reason: unauthorized, not_local, width, concurrency, tokens_per_minute, queue_full or kv.
+REJECTIONS = Metric(
+    "multiverse_rejections_total", "counter", "Requests turned away before generation.", "requests", ("reason",)
+)
+# key: its name.
+KEY_REQUESTS = Metric("multiverse_key_requests_total", "counter", "Requests admitted, by key.", "requests", ("key",))
+# kind: prompt or completion.
+KEY_TOKENS = Metric(
+    "multiverse_key_tokens_total",
+    "counter",
+    "Tokens of prompts and tokens made, by key, those of cancelled requests included.",
+    "tokens",
+    ("key", "kind"),
+)
 TOKENS = Metric("multiverse_tokens_total", "counter", "Tokens after the prompt, of all branches.", "tokens", ("mode",))
 CRITICAL_PATH_TOKENS = Metric(
     "multiverse_critical_path_tokens_total",
@@ -99,6 +116,10 @@ FALLBACKS = Metric(
 METRICS: tuple[Metric, ...] = (
     REQUESTS,
     REQUESTS_RUNNING,
+    ADMISSION_WAITING,
+    REJECTIONS,
+    KEY_REQUESTS,
+    KEY_TOKENS,
     TOKENS,
     CRITICAL_PATH_TOKENS,
     PARALLELISM,

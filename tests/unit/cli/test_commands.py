@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from multiverse.cli import app
+from multiverse.serving.access.key_file import read_keys
+from multiverse.serving.access.keys import sha256_of
 
 VALID = (
     "Look.\n<Parallel>\n<Goal>\n<Outline>\n1: add\n</Outline>\n<Outline>\n2: take\n</Outline>\n</Goal>\n"
@@ -56,6 +58,27 @@ def test_inspect_of_a_missing_file_is_one_line(tmp_path: Path) -> None:
     result = run("inspect", tmp_path / "none.xml")
     assert result.exit_code == 2
     assert result.stderr == f"multiverse: [Errno 2] No such file or directory: '{tmp_path / 'none.xml'}'\n"
+
+
+def test_new_key_is_shown_beside_its_entry(tmp_path: Path) -> None:
+    first, second = run("keys", "new", "alice"), run("keys", "new", "bob")
+    path = tmp_path / "keys.yaml"
+    path.write_text(first.stdout + second.stdout)
+    key = first.stderr.strip()
+    assert key.startswith("mv-") and key not in first.stdout
+    assert [(entry.name, entry.sha256 == sha256_of(key)) for entry in read_keys(path)] == [
+        ("alice", True),
+        ("bob", False),
+    ]
+
+
+def test_name_that_cannot_be_used_makes_no_key() -> None:
+    result = run("keys", "new", "a b")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        "multiverse: name must be 1 to 64 letters, digits, '.', '_' and '-', a letter or digit first\n"
+    )
 
 
 def test_layout_gives_a_line_per_line(tmp_path: Path) -> None:

@@ -92,6 +92,13 @@ class FakeEngine:
         self.requests: list[GenerationRequest] = []
         self.open = 0
         self.dead = False
+        self.figures: dict[str, Any] = {
+            "leases": 2,
+            "leased_blocks": 7,
+            "lease_spills": 1,
+            "lease_drops": 0,
+            "rebuilds": {"evicted": 3},
+        }
         self._script = script
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Event]:
@@ -112,7 +119,7 @@ class FakeEngine:
     async def stats(self) -> dict[str, Any]:
         if self.dead:
             raise RuntimeError("the engine's process has ended")
-        return {"leases": 2, "leased_blocks": 7, "lease_spills": 1, "lease_drops": 0, "rebuilds": {"evicted": 3}}
+        return self.figures
 
 
 def sequential(words: Words, *text: str) -> list[Event]:

@@ -1,9 +1,9 @@
 """What is measured of requests."""
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from multiverse.serving.api.measure import ServerMeter
-from multiverse.serving.events import FellBack
+from multiverse.serving.events import FellBack, TokensAdded
 from multiverse.telemetry.metrics import build
 from tests.unit.serving.http_fakes import Words, block_of_two
 
@@ -41,6 +41,27 @@ def test_request_that_is_given_up_is_cancelled() -> None:
     registry = CollectorRegistry()
     ServerMeter(build(registry)).started("off").ended()
     assert registry.get_sample_value("multiverse_requests_total", {"mode": "off", "outcome": "cancelled"}) == 1
+
+
+def test_tokens_of_a_cancelled_request_are_counted_for_its_key() -> None:
+    registry = CollectorRegistry()
+    server = ServerMeter(build(registry))
+    server.admitted("alice", 5)
+    meter = server.started("off", "alice")
+    meter.event(TokensAdded((), (1, 2)))
+    meter.event(TokensAdded((), (3,), written=True))
+    meter.ended()
+    assert registry.get_sample_value("multiverse_key_requests_total", {"key": "alice"}) == 1
+    assert registry.get_sample_value("multiverse_key_tokens_total", {"key": "alice", "kind": "prompt"}) == 5
+    assert registry.get_sample_value("multiverse_key_tokens_total", {"key": "alice", "kind": "completion"}) == 3
+
+
+def test_nobody_is_counted_without_keys() -> None:
+    registry = CollectorRegistry()
+    server = ServerMeter(build(registry))
+    server.admitted(None, 5)
+    server.started("off").ended()
+    assert b"multiverse_key_requests_total{" not in generate_latest(registry)
 
 
 def test_counters_of_the_engine_are_counted_once() -> None:

@@ -106,6 +106,13 @@ def test_plain_generation_has_a_cache_of_its_own() -> None:
     assert chat(parallel={"mode": "off"})[0].cache_salt == "layout-1-off"
 
 
+@pytest.mark.parametrize(("mode", "salt"), [("auto", "layout-1/lab"), ("off", "layout-1-off/lab")])
+def test_tenant_has_a_cache_of_its_own(mode: str, salt: str) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "What now"}], "parallel": {"mode": mode}}
+    (request,) = to_requests(ChatBody.model_validate(body), engine(), lambda: Ticket("id", 0), "lab")
+    assert request.cache_salt == salt
+
+
 def test_max_tokens_is_what_the_context_leaves() -> None:
     assert chat(engine(max_model_len=10))[0].sampling.max_tokens == 7
 

@@ -4,13 +4,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from multiverse.serving.access.access import Caller
 from multiverse.serving.answer.answers import Answer
 from multiverse.serving.api.errors import ApiError
 from multiverse.serving.api.measure import ServerMeter
 from multiverse.serving.api.merge import closing, merged
 from multiverse.serving.api.openai import Reply
 from multiverse.serving.api.schema import ChatBody, CompletionBody
-from multiverse.serving.events import Event
+from multiverse.serving.events import Event, TokensAdded
 from multiverse.serving.interface import GenerationEngine
 from multiverse.serving.request import GenerationRequest
 
@@ -25,11 +26,13 @@ class Generation:
         engine: GenerationEngine,
         meter: ServerMeter,
         reply: Reply,
+        caller: Caller,
     ) -> None:
         self._body = body
         self._engine = engine
         self._meter = meter
         self._reply = reply
+        self._caller = caller
         tags = body.parallel.tags
         self._answers = [Answer(request, engine.tokens, engine.manifest.tag_ids, tags=tags) for request in requests]
 
@@ -71,13 +74,15 @@ class Generation:
         return merged([self._measured(answer.request) for answer in self._answers])
 
     async def _measured(self, request: GenerationRequest) -> AsyncIterator[Event]:
-        meter = self._meter.started(request.parallel.mode)
+        meter = self._meter.started(request.parallel.mode, self._caller.name)
         begun = False
         try:
             async with closing(self._engine.generate(request)) as events:
                 async for event in events:
                     begun = True
                     meter.event(event)
+                    if isinstance(event, TokensAdded):
+                        self._caller.account.charge(len(event.tokens))
                     yield event
         except ValueError as error:
             meter.failed()

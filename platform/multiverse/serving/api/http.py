@@ -6,8 +6,8 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import pydantic_core
@@ -19,7 +19,10 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from multiverse.serving.access.access import Access, Caller
+from multiverse.serving.access.admission import Admission
 from multiverse.serving.api.errors import ApiError, from_validation
+from multiverse.serving.api.gate import Gate, KeyCheck
 from multiverse.serving.api.generation import Generation
 from multiverse.serving.api.measure import Recorders, ServerMeter
 from multiverse.serving.api.openai import ChatForm, CompletionForm, Form, Reply
@@ -38,16 +41,25 @@ B = TypeVar("B", ChatBody, CompletionBody)
 T = TypeVar("T")
 
 
-def build_asgi(engine: GenerationEngine, model_name: str, recorders: Sequence[Recorder] = ()) -> FastAPI:
+def build_asgi(
+    engine: GenerationEngine,
+    model_name: str,
+    recorders: Sequence[Recorder] = (),
+    access: Access | None = None,
+    admission: Admission | None = None,
+) -> FastAPI:
     """The application that serves ``engine`` under ``model_name``.
 
     ``/metrics`` shows what this process measured; ``recorders`` get the same values (Ray's metrics agent).
+    Without ``access`` nobody is asked for a key, without ``admission`` all requests run at once.
     """
     registry = CollectorRegistry()
     meter = ServerMeter(Recorders([build(registry), *recorders]))
     created = int(time.time())
     arrivals = itertools.count()
+    gate = Gate(access, admission, engine, meter)
     app = _Documented(title="Multiverse", docs_url=None, redoc_url=None)
+    app.add_middleware(KeyCheck, gate=gate)
 
     def model() -> dict[str, Any]:
         return {
@@ -61,15 +73,29 @@ def build_asgi(engine: GenerationEngine, model_name: str, recorders: Sequence[Re
     async def answer(request: Request, kind: type[B], form: Form) -> Response:
         body = await _body(request, kind)
         _check_model(body.model, model_name)
+        caller: Caller = request.state.caller
+        body = gate.narrowed(caller, body)
         id = form.id_prefix + uuid.uuid4().hex
-        requests = to_requests(body, engine, lambda: Ticket(f"{id}-{(number := next(arrivals))}", number))
-        generation = Generation(body, requests, engine, meter, Reply(form, id, model_name, body.n))
+
+        @asynccontextmanager
+        async def admitted() -> AsyncIterator[Generation]:
+            async with gate.admitted(caller, body):
+                requests = to_requests(
+                    body,
+                    engine,
+                    lambda: Ticket(f"{id}-{(number := next(arrivals))}", number),
+                    gate.cache_tenant(caller),
+                )
+                # The choices of one prompt follow each other and share it.
+                gate.begun(caller, sum(len(first.prompt) for first in requests[:: body.n]))
+                yield Generation(body, requests, engine, meter, Reply(form, id, model_name, body.n), caller)
+
         if body.stream:
-            return EventStream(generation.stream())
+            return EventStream(_streamed(admitted()))
         try:
-            return JSONResponse(await _unless_gone(generation.respond(), request.receive))
+            return JSONResponse(await _unless_gone(_whole(admitted()), request.receive))
         except Exception as error:
-            return _response(_as_api_error(error))
+            return _as_api_error(error).response()
 
     @app.post("/v1/chat/completions", openapi_extra=_takes(ChatBody))
     async def chat_completions(request: Request) -> Response:
@@ -104,9 +130,20 @@ def build_asgi(engine: GenerationEngine, model_name: str, recorders: Sequence[Re
     @app.exception_handler(ApiError)
     @app.exception_handler(HTTPException)
     async def failed(request: Request, error: Exception) -> Response:
-        return _response(_as_api_error(error))
+        return _as_api_error(error).response()
 
     return app
+
+
+async def _whole(admitted: AbstractAsyncContextManager[Generation]) -> dict[str, Any]:
+    async with admitted as generation:
+        return await generation.respond()
+
+
+async def _streamed(admitted: AbstractAsyncContextManager[Generation]) -> AsyncGenerator[dict[str, Any], None]:
+    async with admitted as generation, aclosing(generation.stream()) as chunks:
+        async for chunk in chunks:
+            yield chunk
 
 
 class ClientGone(Exception):
@@ -130,7 +167,7 @@ class EventStream(Response):
             try:
                 chunk = await anext(self._chunks)
             except Exception as error:
-                await _response(_as_api_error(error))(scope, receive, send)
+                await _as_api_error(error).response()(scope, receive, send)
                 return
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await _send_event(send, _json(chunk))
@@ -205,10 +242,6 @@ def _as_api_error(error: Exception) -> ApiError:
         case _:
             log.error("a request failed", exc_info=error)
             return ApiError(500, f"the engine failed the request: {error}")
-
-
-def _response(error: ApiError) -> Response:
-    return JSONResponse(error.body(), error.status)
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -45,15 +45,28 @@ class ServerMeter:
         self._running = 0
         self._counted: dict[tuple[Metric, str], float] = {}
         recorder.set(metrics.REQUESTS_RUNNING, 0)
+        recorder.set(metrics.ADMISSION_WAITING, 0)
 
-    def started(self, mode: str) -> "RequestMeter":
+    def started(self, mode: str, key: str | None = None) -> "RequestMeter":
+        """``key``: the name of the caller's key, if it has one."""
         self._running += 1
         self.recorder.set(metrics.REQUESTS_RUNNING, self._running)
-        return RequestMeter(self, mode)
+        return RequestMeter(self, mode, key)
 
     def ended(self) -> None:
         self._running -= 1
         self.recorder.set(metrics.REQUESTS_RUNNING, self._running)
+
+    def waiting(self, requests: int) -> None:
+        self.recorder.set(metrics.ADMISSION_WAITING, requests)
+
+    def rejected(self, reason: str) -> None:
+        self.recorder.inc(metrics.REJECTIONS, reason=reason)
+
+    def admitted(self, key: str | None, prompt_tokens: int) -> None:
+        if key is not None:
+            self.recorder.inc(metrics.KEY_REQUESTS, key=key)
+            self.recorder.inc(metrics.KEY_TOKENS, prompt_tokens, key=key, kind="prompt")
 
     def engine(self, stats: Mapping[str, Any]) -> None:
         """Take in the engine's own figures. Its counters run from its start; what is new is added."""
@@ -74,15 +87,19 @@ class ServerMeter:
 class RequestMeter:
     """What one request measures. End it with ``ended``, in any case."""
 
-    def __init__(self, server: ServerMeter, mode: str) -> None:
+    def __init__(self, server: ServerMeter, mode: str, key: str | None) -> None:
         self._server = server
         self._recorder = server.recorder
         self._mode = mode
+        self._key = key
+        self._made = 0
         self._outcome = "cancelled"
         self._last_branch: dict[int, float] = {}
         self._joining: dict[Place, float] = {}
 
     def event(self, event: Event) -> None:
+        if isinstance(event, TokensAdded):
+            self._made += len(event.tokens)
         match event:
             case TokensAdded(place=place, written=False) if place in self._joining:
                 self._recorder.observe(metrics.JOIN_SECONDS, time.monotonic() - self._joining.pop(place))
@@ -109,4 +126,6 @@ class RequestMeter:
 
     def ended(self) -> None:
         self._recorder.inc(metrics.REQUESTS, mode=self._mode, outcome=self._outcome)
+        if self._key is not None:
+            self._recorder.inc(metrics.KEY_TOKENS, self._made, key=self._key, kind="completion")
         self._server.ended()

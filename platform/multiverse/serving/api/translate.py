@@ -22,9 +22,12 @@ class Ticket:
 
 
 def to_requests(
-    body: ChatBody | CompletionBody, engine: GenerationEngine, ticket: Callable[[], Ticket]
+    body: ChatBody | CompletionBody, engine: GenerationEngine, ticket: Callable[[], Ticket], tenant: str = ""
 ) -> list[GenerationRequest]:
-    """The requests of ``body``: ``n`` per prompt, the prompts in their order. Raises ApiError, naming the field."""
+    """The requests of ``body``: ``n`` per prompt, the prompts in their order. Raises ApiError, naming the field.
+
+    tenant: whose prefix cache they use; empty: the one that all share.
+    """
     mode = body.parallel.mode or ("auto" if engine.limits.trained else "off")
     _check_options(body, mode)
     if mode != "off":
@@ -49,11 +52,15 @@ def to_requests(
                     parallel=_parallel(body, mode, engine.limits.reduce),
                     question=prompt.question,
                     arrival=mine.arrival,
-                    # KV of the same tokens differs between layouts, and where all tags are masked.
-                    cache_salt=f"layout-{LAYOUT_VERSION}{'-off' if mode == 'off' else ''}",
+                    cache_salt=_cache_salt(mode, tenant),
                 )
             )
     return requests
+
+
+def _cache_salt(mode: Mode, tenant: str) -> str:
+    # KV of the same tokens differs between layouts, and where all tags are masked. Names of tenants have no slash.
+    return f"layout-{LAYOUT_VERSION}{'-off' if mode == 'off' else ''}{'/' if tenant else ''}{tenant}"
 
 
 def derived_seed(seed: int | None, number: int) -> int | None:

@@ -49,7 +49,7 @@ class FleetEngine(WholeEngine):
             **total,
             "rebuilds": dict(rebuilds),
             "replicas": len(statuses),
-            "occupancy": 1 - free / capacity if capacity else 0.0,
+            "kv_usage": 1 - free / capacity if capacity else 0.0,
             "queued_segments": self._rows.waiting,
             "known_leases": self.fleet.leases,
             "figures": self.fleet.figures,

@@ -1,0 +1,119 @@
+"""What a request passes before it is generated: the check of its key, the key's limits, the server's queue."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from multiverse.serving.access.access import Access, Caller, anybody
+from multiverse.serving.access.admission import Admission, Pressure
+from multiverse.serving.access.refusals import Refused
+from multiverse.serving.api.errors import ApiError, from_refusal
+from multiverse.serving.api.measure import ServerMeter
+from multiverse.serving.api.schema import MAX_GENERATIONS, ChatBody, CompletionBody
+from multiverse.serving.interface import GenerationEngine
+
+WATCH_SECONDS = 0.25
+B = TypeVar("B", ChatBody, CompletionBody)
+
+
+class Gate:
+    """Without ``access`` nobody is asked for a key, without ``admission`` nobody waits. Refusals become ApiErrors."""
+
+    def __init__(
+        self, access: Access | None, admission: Admission | None, engine: GenerationEngine, meter: ServerMeter
+    ) -> None:
+        self._access = access
+        self._admission = admission
+        self._engine = engine
+        self._meter = meter
+        self._watching: asyncio.Task[None] | None = None
+
+    def caller(self, scope: Scope) -> Caller:
+        """Who sends the request of an ASGI scope. Only what is open to all needs no key."""
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if self._access is None or path == "/health" or (path == "/metrics" and self._access.open_metrics):
+            return anybody()
+        # The server's end of the connection, which tells whether it came in from outside.
+        address, _ = scope.get("server") or (None, None)
+        with self._counted():
+            return self._access.caller(Headers(scope=scope).get("authorization"), address)
+
+    def narrowed(self, caller: Caller, body: B) -> B:
+        """The body with the default of ``max_width`` cut to the key's limit."""
+        asked = body.parallel
+        with self._counted():
+            if asked.width is not None:
+                caller.account.width("parallel.width", asked.width, explicit=True)
+            explicit = "max_width" in asked.model_fields_set
+            max_width = caller.account.width("parallel.max_width", asked.max_width, explicit=explicit)
+        if max_width == asked.max_width:
+            return body
+        return body.model_copy(update={"parallel": asked.model_copy(update={"max_width": max_width})})
+
+    @asynccontextmanager
+    async def admitted(self, caller: Caller, body: ChatBody | CompletionBody) -> AsyncIterator[None]:
+        """Wait for the turn of a request and hold its place."""
+        prompts = len(body.prompt) if isinstance(body, CompletionBody) else 1
+        with self._counted(), caller.account.request():
+            if self._admission is None:
+                yield
+                return
+            if self._watching is None or self._watching.done():
+                self._watching = asyncio.create_task(self._watch(self._admission))
+            async with self._admission.admit(caller.tenant, min(prompts * body.n, MAX_GENERATIONS)):
+                yield
+
+    def begun(self, caller: Caller, prompt_tokens: int) -> None:
+        """The caller's request was admitted and is in order."""
+        caller.account.charge(prompt_tokens)
+        self._meter.admitted(caller.name, prompt_tokens)
+
+    def cache_tenant(self, caller: Caller) -> str:
+        return "" if self._access is None else self._access.cache_tenant(caller)
+
+    async def _watch(self, admission: Admission) -> None:
+        """Feeds the queue with the engine's figures, as long as there are requests."""
+        while admission.running or admission.waiting:
+            try:
+                pressure = pressure_of(await self._engine.stats())
+            except Exception:
+                # A dead engine fails its requests itself; nobody shall wait for its figures.
+                pressure = Pressure()
+            admission.update(pressure)
+            self._meter.waiting(admission.waiting)
+            await asyncio.sleep(WATCH_SECONDS)
+        self._meter.waiting(0)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except Refused as refusal:
+            self._meter.rejected(refusal.reason)
+            raise from_refusal(refusal) from refusal
+
+
+def pressure_of(stats: Mapping[str, Any]) -> Pressure:
+    """The figures that admission goes by, of an engine's ``stats``; what it does not tell holds nobody back."""
+    return Pressure(float(stats.get("kv_usage", 0.0)), int(stats.get("waiting", 0)))
+
+
+class KeyCheck:
+    """ASGI middleware before every path, also those that do not exist; puts the caller into ``request.state``."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                scope.setdefault("state", {})["caller"] = self._gate.caller(scope)
+            except ApiError as error:
+                await error.response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
