@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -68,6 +69,14 @@ async def fleet_of(config: AppConfig) -> AsyncIterator[Any]:
         yield fleet
     finally:
         await fleet.close()
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def http_options(config_path: Path | None) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """``make demo``: the served platform on this machine, asked three real questions in parallel and in sequence."""
 
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -35,20 +34,17 @@ class Measured:
 def main() -> int:
     """Serve, ask, show, stop. Exits 0 if every question was answered both ways."""
     console = Console()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     # Eager: what compiling gains would not be won back in three questions.
     config = AppConfig(
         engine=EngineOptions(enforce_eager=True, max_model_len=4096),
         # It asks without a key, also where the usual variable has some.
         access=AccessOptions(keys_env="MULTIVERSE_DEMO_API_KEYS"),
     )
-    from multiverse.application import serving
+    from multiverse.application import free_port, serving
 
     begun = time.monotonic()
     with console.status(f"preparing {config.model} and starting Ray, Serve and vLLM (a minute or two)"):
-        application = serving(config, None, "127.0.0.1", port, quiet=True)
+        application = serving(config, None, "127.0.0.1", free_port(), quiet=True)
         url = application.__enter__()
     console.print(f"{config.name} is served at {url} after {time.monotonic() - begun:.0f} s")
     try:

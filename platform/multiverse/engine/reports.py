@@ -10,13 +10,15 @@ from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 
 @dataclass(slots=True)
 class EngineStats:
-    """Gauges of the last report (``leases``, ``*_blocks``, ``running``, ``waiting``), counters since the start."""
+    """Gauges of the last report (``leases``, ``*_blocks``, ``export*``, ``running``, ``waiting``), counters since the start."""
 
     leases: int = 0
     leased_blocks: int = 0
     lease_spills: int = 0
     lease_drops: int = 0
     leases_leaked: int = 0
+    exports: int = 0
+    exported_bytes: int = 0
     free_blocks: int = 0
     running: int = 0
     waiting: int = 0
@@ -64,6 +66,8 @@ class Reports:
             "lease_spills",
             "lease_drops",
             "leases_leaked",
+            "exports",
+            "exported_bytes",
             "free_blocks",
             "preemptions",
         ):

@@ -12,6 +12,7 @@ import typer
 from multiverse.config import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from multiverse.config import AppConfig
     from multiverse.engine.config import EngineConfig
 
 app = typer.Typer(help="Measure: every figure is of this run, on this machine.", no_args_is_help=True)
@@ -19,6 +20,8 @@ app = typer.Typer(help="Measure: every figure is of this run, on this machine.",
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 Model = Annotated[str, typer.Option(help="Directory, hub id, s3:// prefix or builtin:smollm2-135m.")]
 Eager = Annotated[bool, typer.Option(help="Without compilation: starts sooner, decodes slower.")]
+Replicas = Annotated[int, typer.Option(min=1, help="Engine replicas; with several, the Serve application is started.")]
+Nodes = Annotated[int, typer.Option(min=1, help="Ray nodes that the replicas are spread over, all on this machine.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Runs of each measurement; the median counts.")]
 
 
@@ -28,13 +31,24 @@ def lossless(
     model: Model = DEFAULT_MODEL,
     max_tokens: Annotated[int, typer.Option(help="Of each chain, its beginning up to whole blocks.")] = 4096,
     concurrency: Annotated[list[int] | None, typer.Option(help="Probes at the same time; default: 1 and 16.")] = None,
+    replicas: Replicas = 1,
+    nodes: Nodes = 1,
     as_json: AsJson = False,
 ) -> None:
     """Is the merge lossless? Log-probabilities of the engine against the layout's forward, float32."""
-    from multiverse.evaluation.lossless import measure
+    if replicas > 1:
+        from multiverse.evaluation.replicas import measure_lossless
 
-    config = _config(model, dtype="float32", enforce_eager=True, block_size=32, self_test=False)
-    report = asyncio.run(measure(config, chains or [], max_tokens, concurrency or [1, 16]))
+        if chains:
+            raise typer.BadParameter("chains are replayed on one replica: leave out --replicas, or the chains")
+        options = {"dtype": "float32", "block_size": 32, "max_model_len": 2048, "kv_cache_gib": 0.5}
+        served = _served(model, replicas, options | {"enforce_eager": True, "self_test": False})
+        report = measure_lossless(served, nodes, max(concurrency or [16]))
+    else:
+        from multiverse.evaluation.lossless import measure
+
+        config = _config(model, dtype="float32", enforce_eager=True, block_size=32, self_test=False)
+        report = asyncio.run(measure(config, chains or [], max_tokens, concurrency or [1, 16]))
     rows = [{"phase": name, **figures} for name, figures in report.pop("phases").items()]
     _table("Lossless merge", rows)
     for line in (*report["greedy_unequal"], *report["ties"]):
@@ -43,8 +57,27 @@ def lossless(
 
 
 @app.command()
-def join(model: Model = DEFAULT_MODEL, eager: Eager = False, repeats: Repeats = 5, as_json: AsJson = False) -> None:
-    """What a join costs, in decode steps, beside a second prefill of the same text on the same engine."""
+def join(
+    model: Model = DEFAULT_MODEL,
+    eager: Eager = False,
+    repeats: Repeats = 5,
+    replicas: Replicas = 1,
+    nodes: Nodes = 1,
+    megabytes: Annotated[int, typer.Option(min=1, help="With several replicas: KV that is moved.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """What a join costs, in decode steps, beside a second prefill of the same text on the same engine.
+
+    With several replicas: how fast KV gets from one to another, beside a plain memcpy.
+    """
+    if replicas > 1:
+        from multiverse.evaluation.replicas import measure_join
+
+        served = _served(model, replicas, {"enforce_eager": eager, "self_test": False, "max_model_len": 8192})
+        report = measure_join(served, nodes, megabytes, repeats)
+        _table("KV between replicas", [report])
+        _end(report, as_json)
+        return
     from multiverse.evaluation.timing import measure_joins
 
     rows = asyncio.run(measure_joins(_config(model, enforce_eager=eager, self_test=False), repeats))
@@ -66,6 +99,14 @@ def _config(model: str, **settings: Any) -> "EngineConfig":
     from multiverse.config import AppConfig
 
     return replace(AppConfig(model=model).engine_config(), **settings)
+
+
+def _served(model: str, replicas: int, engine: dict[str, Any]) -> "AppConfig":
+    from multiverse.config import AppConfig
+
+    # Placement spreads out: what is measured is what moves.
+    values = {"model": model, "replicas": replicas, "placement": "spread", "engine": engine}
+    return AppConfig.of(values | {"access": {"keys_env": "MULTIVERSE_BENCH_API_KEYS"}})
 
 
 def _table(title: str, rows: Sequence[dict[str, Any]]) -> None:

@@ -20,6 +20,11 @@ _SUMMED = (
     "running",
     "waiting",
     "preemptions",
+    "exports",
+    "exported_bytes",
+    "sent_bytes",
+    "received_bytes",
+    "kv_mismatches",
 )
 
 

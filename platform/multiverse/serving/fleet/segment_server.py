@@ -93,7 +93,7 @@ class SegmentServer:
         self._client(router)
         stats = asdict(self._engine.stats)
         size = self._engine.block_size
-        stats |= {"kv_mismatches": self._engine.transfers.mismatches, "moved": self._store.figures()}
+        stats |= {"kv_mismatches": self._engine.transfers.mismatches, **self._store.figures()}
         return Status(
             running=stats["running"],
             waiting=stats["waiting"],
