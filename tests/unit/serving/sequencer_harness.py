@@ -1,6 +1,5 @@
 """Runs the sequencer on the fake engine and collects what it tells."""
 
-import itertools
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -82,7 +81,7 @@ async def run(
 def babble(codec: WordCodec, seed: int, wild: float = 0.0) -> Model:
     """A model that writes random text in well-formed structure; a share ``wild`` of its tokens is any tag at all.
 
-    What it writes behind the same tokens of the same segment is always the same.
+    What it writes behind the same tokens is always the same, wherever the segment began.
     """
     draw_tag = list(codec.vocabulary.tag_ids)
 
@@ -100,7 +99,7 @@ def babble(codec: WordCodec, seed: int, wild: float = 0.0) -> Model:
             case "<Outline>":
                 inner = text.rsplit("<Outline>", 1)[1]
                 if ":" in inner:
-                    return draw.choice((" word", "\n</Outline>"))
+                    return draw.choice((" word", "</Outline>"))
                 return "\n" if not inner.endswith("\n") else _number(text)
             case "<Conclusion>":
                 return draw.choice((" so", "\n", "</Conclusion>"))
@@ -112,16 +111,20 @@ def babble(codec: WordCodec, seed: int, wild: float = 0.0) -> Model:
         tracker = Tracker(codec.vocabulary)
         tracker.push_all(segment.tokens)
         tokens = list(segment.tokens)
-        for attempt in itertools.count():
+        attempt = 0
+        while True:
             draw = random.Random(f"{seed} {attempt} {tokens}")
             piece = choose(draw, tracker, codec.decode(tokens))
             if piece == "<eos>":
                 return
-            for id in codec.encode(piece):
-                if id not in segment.masked:
-                    tokens.append(id)
-                    tracker.push(id)
-                yield id
+            (id,) = codec.encode(piece)
+            if id in segment.masked:
+                attempt += 1
+                continue
+            attempt = 0
+            tokens.append(id)
+            tracker.push(id)
+            yield id
 
     return model
 

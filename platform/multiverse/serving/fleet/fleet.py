@@ -78,7 +78,8 @@ class Fleet:
 
     def remove(self, replica: str) -> None:
         """It is gone: what it held is too."""
-        self._links.pop(replica, None)
+        if self._links.pop(replica, None) is None:
+            return
         self._status.pop(replica, None)
         self._ledger.drop(replica)
         self._prefixes.drop(replica)
@@ -148,7 +149,8 @@ class Fleet:
             except ReplicaLost as error:
                 log.warning("%s; segment %s goes on elsewhere", error, segment.id)
                 self.figures.resumed += 1
-            # The replica may be back under another name only: a lost one is not asked again.
+                # Before anybody else finds out: it is not to be chosen again.
+                self.remove(link.id)
             current = replace(progress.attempt(), id=f"{segment.id}~{attempt + 1}")
         raise SegmentFailed(f"segment {segment.id} lost {ATTEMPTS} replicas, one after the other")
 
