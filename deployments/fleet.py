@@ -31,11 +31,12 @@ STATUS_SECONDS = 1.0
 class RayFleet:
     """Keeps a fleet in line with the replicas that Serve runs. ``name``: this router's, unique in the cluster."""
 
-    def __init__(self, name: str, engines: DeploymentHandle, fleet: Fleet) -> None:
+    def __init__(self, name: str, engines: DeploymentHandle, reducers: DeploymentHandle, fleet: Fleet) -> None:
         self.fleet = fleet
         self.engine: FleetEngine
         self._name = name
         self._engines = engines
+        self._reducers = reducers
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing = False
 
@@ -49,7 +50,7 @@ class RayFleet:
         costs = _costs(hello)
         manifest = Manifest.load(model)
         fleet = Fleet(manifest.vocabulary(), costs, POLICIES[config.placement])
-        self = cls(name, engines, fleet)
+        self = cls(name, engines, reducers, fleet)
         merging = Reducers(reducers)
         await merging.start()
         limits = EngineLimits(
@@ -65,6 +66,16 @@ class RayFleet:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def pid(self, replica: str) -> int:
+        """The process of an engine replica."""
+        pid: int = (await self._engines.hello.remote(replica=replica))["pid"]
+        return pid
+
+    async def some_reducer(self) -> tuple[str, int]:
+        """A reducer's name and process."""
+        hello = await self._reducers.hello.remote(replica="")
+        return hello["replica"], hello["pid"]
 
     def _heard(self, directory: Directory) -> None:
         for id, node in directory.items():

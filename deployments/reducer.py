@@ -1,6 +1,8 @@
 """The merge actor as a Serve deployment: see `multiverse.serving.fleet.reducing`."""
 
+import os
 from collections.abc import Sequence
+from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -20,8 +22,8 @@ class MergeActor:
         self._id: str = serve.get_replica_context().replica_id.unique_id
         self._reducer = Reducer(replicas)
 
-    async def hello(self, *, replica: str) -> str:
-        return self._id
+    async def hello(self, *, replica: str) -> dict[str, Any]:
+        return {"replica": self._id, "pid": os.getpid()}
 
     async def arrive(self, block: OpenBlock, arrivals: Sequence[Arrival], *, replica: str) -> JoinPlan | None:
         self._check(replica)

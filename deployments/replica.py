@@ -42,6 +42,7 @@ class EngineReplica:
         """What a router must know of the engines."""
         return {
             "replica": self._id,
+            "pid": os.getpid(),
             "max_model_len": self._engine.max_model_len,
             "costs": asdict(self._costs),
             "kv_bytes": self._engine.transfers.block_bytes // self._engine.block_size,

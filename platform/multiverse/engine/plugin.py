@@ -6,6 +6,10 @@ with the layout of the token ids. The three M-RoPE rows are equal, so rotary emb
 Entry point ``vllm.general_plugins``: vLLM calls `register` in every process it starts.
 """
 
+import multiprocessing
+import os
+import threading
+from functools import cache
 from typing import Any
 
 PREFIX = "Multiverse"
@@ -16,11 +20,27 @@ def register() -> None:
     """Make ``Multiverse<Architecture>`` known to vLLM for each of `ARCHITECTURES`. Idempotent."""
     from vllm import ModelRegistry
 
+    _end_with_parent()
+
     known = ModelRegistry.get_supported_archs()
     for architecture in ARCHITECTURES:
         name = PREFIX + architecture
         if name not in known:
             ModelRegistry.register_model(name, f"multiverse.engine.vllm_models:{name}")
+
+
+@cache
+def _end_with_parent() -> None:
+    """vLLM's processes do not notice when the one that started them is killed; here they end with it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def overrides(config: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 
 @dataclass(slots=True)
 class EngineStats:
-    """Gauges of the last report (``leases``, ``*_blocks``, ``export*``, ``running``, ``waiting``), counters since the start."""
+    """Gauges of the last report: leases, blocks, exports, running, waiting. All others count from the start."""
 
     leases: int = 0
     leased_blocks: int = 0

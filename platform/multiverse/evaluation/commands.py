@@ -95,17 +95,41 @@ def speed(model: Model = DEFAULT_MODEL, eager: Eager = False, repeats: Repeats =
     _end({"speed": rows}, as_json)
 
 
+@app.command()
+def load(
+    model: Model = DEFAULT_MODEL,
+    eager: Eager = False,
+    replicas: Annotated[int, typer.Option(min=1, help="Engine replicas.")] = 2,
+    nodes: Nodes = 1,
+    seconds: Annotated[float, typer.Option(min=1, help="How long clients go on asking.")] = 300,
+    clients: Annotated[int, typer.Option(min=1, help="At the same time.")] = 64,
+    chaos: Annotated[bool, typer.Option(help="Kill engine replicas, one after the other, and a reducer.")] = False,
+    kills: Annotated[int, typer.Option(min=1, help="With --chaos: engine replicas that are killed.")] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Many clients at once, in modes force, off and, for a trained model, auto; a tenth of them go before the end."""
+    from multiverse.evaluation.load import Load, measure_load
+
+    engine = {"enforce_eager": eager, "max_model_len": 2048, "kv_cache_gib": 1.0, "self_test": False}
+    config = _served(model, replicas, engine, placement="adaptive", reducers=2)
+    report = measure_load(config, Load(seconds, clients, kills if chaos else 0), nodes)
+    _table("Load", [{"figure": name, "value": str(value)} for name, value in report.items()])
+    _end(report, as_json, ok=report["ok"])
+
+
 def _config(model: str, **settings: Any) -> "EngineConfig":
     from multiverse.config import AppConfig
 
     return replace(AppConfig(model=model).engine_config(), **settings)
 
 
-def _served(model: str, replicas: int, engine: dict[str, Any]) -> "AppConfig":
+def _served(
+    model: str, replicas: int, engine: dict[str, Any], placement: str = "spread", reducers: int = 1
+) -> "AppConfig":
+    """Placement spreads out unless told otherwise: what is measured is what moves."""
     from multiverse.config import AppConfig
 
-    # Placement spreads out: what is measured is what moves.
-    values = {"model": model, "replicas": replicas, "placement": "spread", "engine": engine}
+    values = {"model": model, "replicas": replicas, "reducers": reducers, "placement": placement, "engine": engine}
     return AppConfig.of(values | {"access": {"keys_env": "MULTIVERSE_BENCH_API_KEYS"}})
 
 

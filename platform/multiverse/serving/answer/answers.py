@@ -29,13 +29,14 @@ from multiverse.serving.request import GenerationRequest
 class Text:
     """The next piece of the answer. ``tokens`` and ``logprobs`` (None: written by the engine) are those it came with.
 
-    offset: characters of the answer before it.
+    offset: characters of the answer before it. index: its tokens before it.
     """
 
     text: str
     tokens: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob | None, ...] = ()
     offset: int = 0
+    index: int = 0
 
 
 class Answer:
@@ -81,11 +82,11 @@ class Answer:
         if isinstance(event, Finished):
             self._result = event.result
             text = self._rest(event.result)
-        offset = len(self.text)
+        offset, index = len(self.text), len(self.tokens)
         self.text += text
         self.tokens += tokens
         self.logprobs += logprobs
-        return Text(text, tokens, logprobs, offset) if text or tokens else None
+        return Text(text, tokens, logprobs, offset, index) if text or tokens else None
 
     def progress(self, event: Event) -> dict[str, Any] | None:
         """What a stream with ``stream_branches`` says of the event in its ``parallel`` field."""

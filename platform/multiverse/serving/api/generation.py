@@ -41,7 +41,7 @@ class Generation:
         async with aclosing(self._events()) as events:
             async for index, event in events:
                 self._answers[index].push(event)
-        return self._reply.response(self._answers)
+        return self._reply.response(self._answers, self._body.return_token_ids)
 
     async def stream(self) -> AsyncGenerator[dict[str, Any], None]:
         """The chunks of a streamed response."""
@@ -62,8 +62,9 @@ class Generation:
         chunks = []
         text = answer.push(event)
         top = answer.request.sampling.logprobs
-        if text is not None and (text.text or (top is not None and text.logprobs)):
-            chunks.append(self._reply.piece(index, text, top))
+        ids = self._body.return_token_ids
+        if text is not None and (text.text or ((ids or top is not None) and text.tokens)):
+            chunks.append(self._reply.piece(index, text, top, ids))
         if self._body.parallel.stream_branches and (progress := answer.progress(event)) is not None:
             chunks.append(self._reply.progress(index, progress))
         if answer.finished:

@@ -121,11 +121,12 @@ class Reply:
         self._n = n
         self._common = {"id": id, "created": int(time.time()), "model": model}
 
-    def response(self, answers: Sequence[Answer]) -> dict[str, Any]:
+    def response(self, answers: Sequence[Answer], ids: bool = False) -> dict[str, Any]:
         """The whole response. Its ``parallel`` is the first choice's; where there are several, each has its own too."""
         choices = []
         for index, answer in enumerate(answers):
             choice = {"index": index, **self._form.whole(answer), "finish_reason": answer.result.finish}
+            choice |= {"token_ids": answer.tokens} if ids else {}
             choices.append(choice if len(answers) == 1 else choice | {"parallel": answer.parallel()})
         return {
             **self._common,
@@ -139,8 +140,11 @@ class Reply:
         choice = self._form.first()
         return None if choice is None else self._chunk(index, choice)
 
-    def piece(self, index: int, text: Text, top: int | None) -> dict[str, Any]:
-        return self._chunk(index, self._form.piece(text, top))
+    def piece(self, index: int, text: Text, top: int | None, ids: bool = False) -> dict[str, Any]:
+        choice = self._form.piece(text, top)
+        if ids:
+            choice |= {"token_ids": list(text.tokens), "token_index": text.index}
+        return self._chunk(index, choice)
 
     def progress(self, index: int, parallel: dict[str, Any]) -> dict[str, Any]:
         return self._chunk(index, self._form.empty()) | {"parallel": parallel}

@@ -75,6 +75,9 @@ class GenerationBody(Body):
     parallel: Parallel = Parallel()
     stream: bool = False
     stream_options: StreamOptions | None = None
+    return_token_ids: bool = Field(
+        False, description="Also send token ids, in streams with the index of each chunk's first token."
+    )
     n: int = Field(1, ge=1, le=MAX_GENERATIONS, description="Generations; each has a seed derived from `seed`.")
     max_tokens: int | None = Field(None, ge=1, description="Tokens of all branches; default: what the context leaves.")
     min_tokens: int = Field(0, ge=0)
