@@ -36,6 +36,9 @@ def main() -> int:
     console = Console()
     # Eager: what compiling gains would not be won back in three questions.
     config = AppConfig(
+        replicas=2,
+        # On one machine adaptive placement would stay at home, where a few more rows in the batch cost next to nothing.
+        placement="spread",
         engine=EngineOptions(enforce_eager=True, max_model_len=4096),
         # It asks without a key, also where the usual variable has some.
         access=AccessOptions(keys_env="MULTIVERSE_DEMO_API_KEYS"),

@@ -176,8 +176,8 @@ def test_log_probabilities_come_in_reading_order_and_none_for_written_tokens() -
         None,
         None,
         Text("a", (a,), (None,), 0),
-        Text("b", (b,), (of_b,), 1),
-        Text("c", (c,), (of_c,), 2),
+        Text("b", (b,), (of_b,), 1, 1),
+        Text("c", (c,), (of_c,), 2, 2),
     ]
 
 
