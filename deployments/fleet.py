@@ -8,11 +8,11 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from deployments.targeting import Directory, watch
 from deployments.transports import ENGINES, EngineTransport, Reducers
 from multiverse.config import AppConfig
 from multiverse.engine.measure_costs import EngineCosts
 from multiverse.models.manifest import Manifest
+from multiverse.serving.fleet.directory import Directory, watch
 from multiverse.serving.fleet.fleet import Fleet
 from multiverse.serving.fleet.fleet_engine import FleetEngine
 from multiverse.serving.fleet.link import ReplicaLink
@@ -57,12 +57,13 @@ class RayFleet:
             hello["max_model_len"], manifest.trained, config.branch_seconds, config.answer_seconds, config.reduce
         )
         self.engine = FleetEngine(fleet, model, limits, FleetReduction(merging.links, fleet.where), name)
-        watch(ENGINES, self._heard)
+        self._unwatch = watch(ENGINES, self._heard)
         await fleet.someone()
         return self
 
     async def close(self) -> None:
         self._closing = True
+        self._unwatch()
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

@@ -7,8 +7,8 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from deployments.targeting import watch
 from deployments.transports import ENGINES, EngineReplicas
+from multiverse.serving.fleet.directory import watch
 from multiverse.serving.fleet.reducing import Arrival, Reducer
 from multiverse.serving.joins import BlockKey, JoinPlan, OpenBlock
 

@@ -8,9 +8,9 @@ import numpy as np
 import ray
 from ray.serve.handle import DeploymentHandle
 
-from deployments.targeting import Directory, watch
 from multiverse.engine.references import KVReference
 from multiverse.engine.segment import Segment
+from multiverse.serving.fleet.directory import Directory, watch
 from multiverse.serving.fleet.messages import Command, Output, ReplicaLost, Status
 from multiverse.serving.fleet.reducing import Arrival
 from multiverse.serving.joins import BlockKey, JoinPlan, OpenBlock

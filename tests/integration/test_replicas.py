@@ -1,4 +1,4 @@
-"""The Serve application with two engine replicas: branches on both, joins without loss, and a replica that is killed."""
+"""The Serve application with two engine replicas: branches on both, lossless joins, and a replica that is killed."""
 
 import asyncio
 import os
