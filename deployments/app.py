@@ -28,11 +28,13 @@ def build(config: dict[str, Any] | AppConfig) -> Application:
         health_check_period_s=2,
         health_check_timeout_s=60,
         graceful_shutdown_timeout_s=120,
+        graceful_shutdown_wait_loop_s=0.5,
         **_scale(config),
     ).bind(config)
     reducers = MergeActor.options(  # type: ignore[attr-defined]
         name="Reducer",
         num_replicas=config.reducers,
+        graceful_shutdown_wait_loop_s=0.5,
         max_ongoing_requests=CALLS,
         ray_actor_options={"num_cpus": 0},
         request_router_config=_targeted(REDUCERS),
@@ -45,6 +47,7 @@ def build(config: dict[str, Any] | AppConfig) -> Application:
         ray_actor_options={"num_cpus": 0},
         health_check_timeout_s=60,
         graceful_shutdown_timeout_s=60,
+        graceful_shutdown_wait_loop_s=0.5,
     ).bind(config, engines, reducers)
 
 

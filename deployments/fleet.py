@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -39,6 +40,7 @@ class RayFleet:
         self._reducers = reducers
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing = False
+        self._unwatch: Callable[[], None] = lambda: None
 
     @classmethod
     async def start(

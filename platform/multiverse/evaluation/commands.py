@@ -117,6 +117,22 @@ def load(
     _end(report, as_json, ok=report["ok"])
 
 
+@app.command()
+def overhead(
+    model: Model = DEFAULT_MODEL,
+    eager: Eager = False,
+    pairs: Annotated[int, typer.Option(min=10, help="Requests over HTTP and directly, in turn.")] = 12,
+    as_json: AsJson = False,
+) -> None:
+    """What routers, Serve and HTTP add to a request at batch 1. Exits with 1 above 10 %."""
+    from multiverse.evaluation.overhead import measure_overhead
+
+    engine = {"enforce_eager": eager, "max_model_len": 2048, "kv_cache_gib": 0.5, "self_test": False}
+    report = measure_overhead(_served(model, 1, engine, placement="home"), pairs)
+    _table("Overhead of the HTTP path", [report])
+    _end(report, as_json, ok=report["ok"])
+
+
 def _config(model: str, **settings: Any) -> "EngineConfig":
     from multiverse.config import AppConfig
 
