@@ -7,9 +7,10 @@ machine does can only slow a run down.
 import asyncio
 import itertools
 import random
+import secrets
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -53,11 +54,13 @@ async def measure_costs(
     words: Sequence[int],
     masked: tuple[int, ...],
     batches: Sequence[int] = BATCHES,
+    longest: int = LONG,
     clock: Callable[[], float] = time.perf_counter,
 ) -> EngineCosts:
     """Measure an idle engine; about 4 s for a model of 135 million parameters on two cores.
 
     words: ids of ordinary tokens, which prompts are made of. masked: ids that would end a segment, and tags.
+    longest: tokens of the longer prefill, more than `SHORT`.
     """
     measure = _Measurement(engine, words, masked, clock)
     await measure.decode(1, measure.text(8), STEPS)  # what runs for the first time is slower
@@ -67,31 +70,12 @@ async def measure_costs(
         slowest = max(slowest, await measure.step(rows, measure.text(8)))
         steps.append((rows, slowest))
     short, join = await measure.prefill_and_join(SHORT)
-    long, text = await measure.prefill(LONG)
-    token = max(0.0, long - short) / (LONG - SHORT)
+    long, text = await measure.prefill(longest)
+    token = max(0.0, long - short) / (longest - SHORT)
     behind = await measure.step(LONG_ROWS, text)
     alone = await measure.step(LONG_ROWS, measure.text(8))
-    context = max(0.0, behind - alone) / (LONG_ROWS * LONG)
+    context = max(0.0, behind - alone) / (LONG_ROWS * longest)
     return EngineCosts(tuple(steps), context, max(0.0, short - SHORT * token), token, join)
-
-
-async def measure_link(
-    pull: Callable[[int], Awaitable[object]],
-    sizes: tuple[int, int] = (2**20, 2**25),
-    repeats: int = 3,
-    clock: Callable[[], float] = time.perf_counter,
-) -> Link:
-    """Measure ``pull``, which brings that many bytes of KV from another replica."""
-    best = []
-    for size in sizes:
-        seconds = []
-        for _ in range(repeats):
-            begun = clock()
-            await pull(size)
-            seconds.append(clock() - begun)
-        best.append(min(seconds))
-    rate = (sizes[1] - sizes[0]) / max(best[1] - best[0], 1e-9)
-    return Link(max(0.0, best[0] - sizes[0] / rate), rate)
 
 
 class _Measurement:
@@ -100,6 +84,8 @@ class _Measurement:
     ) -> None:
         self.engine, self.words, self.masked, self.clock = engine, words, masked, clock
         self._numbers = itertools.count()
+        # The texts are the same each time, and another measurement of this engine may have left their KV in its cache.
+        self._salt = f"costs-{secrets.token_hex(8)}"
         self._draw = random.Random(0)
 
     def text(self, length: int) -> list[int]:
@@ -134,7 +120,8 @@ class _Measurement:
             begun = self.clock()
             # Another name space of the prefix cache: the KV has to come from the lease.
             source = (Source(lease, 0, length, 0),)
-            joined = self._run([*text, *self.text(1)], 1, sources=source, release=(lease,), cache_salt="costs-join")
+            salt = f"{self._salt}-join"
+            joined = self._run([*text, *self.text(1)], 1, sources=source, release=(lease,), cache_salt=salt)
             async for delta in joined:
                 if delta.tokens:
                     joins.append(self.clock() - begun)
@@ -147,7 +134,7 @@ class _Measurement:
         return at
 
     async def _run(self, text: Sequence[int], count: int, **segment: object) -> AsyncIterator[Delta]:
-        fields = {"masked": self.masked, "cache_salt": "costs"} | segment
+        fields = {"masked": self.masked, "cache_salt": self._salt} | segment
         sampling = Sampling(max_tokens=count, temperature=0.0)
         one = Segment(f"costs-{next(self._numbers)}", list(text), sampling, **fields)  # type: ignore[arg-type]
         async with aclosing(self.engine.run(one)) as deltas:

@@ -4,6 +4,7 @@ import bisect
 import json
 from dataclasses import asdict, dataclass, field
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Costs:
         points = self.engine.steps
         if not points or points[0][0] < 1:
             raise ValueError(f"steps {points}: must have a point, and none below 1 row")
-        for (low, fast), (high, slow) in zip(points, points[1:], strict=False):
+        for (low, fast), (high, slow) in pairwise(points):
             if high <= low or slow < fast:
                 raise ValueError(f"steps {points}: rows must ascend, and seconds must not fall")
         if points[0][1] <= 0:

@@ -7,26 +7,22 @@ from multiverse.serving.placement.costs import Costs
 from multiverse.serving.placement.view import ReplicaView
 
 SHORTLIST = 4
+"""How many of the least loaded replicas are looked at, beside those that have some of the prefix."""
 
 
 def choose_home(prompt_tokens: int, expected_tokens: int, replicas: Sequence[ReplicaView], costs: Costs) -> str:
-    """The replica where the request is estimated to cost least, itself and the others counted."""
-    p = costs.engine.prefill_token
-    b = (costs.step(16) - costs.step(1)) / 15
-    per = p / (max(1, expected_tokens) * b) if b > 0 else 0.0
-    views = [v for v in replicas if v.cached_prefix_tokens]
-    views += heapq.nsmallest(SHORTLIST, replicas, key=lambda v: v.running + v.waiting + per * v.prefill_tokens)
+    """The replica where the request is estimated to cost least, itself and the rows that are there counted.
 
-    def cost(v):
-        missing = max(1, prompt_tokens - v.cached_prefix_tokens)
-        pre = costs.prefill(missing)
-        before = costs.step(v.rows, v.context_tokens)
-        after = costs.step(v.rows + 1, v.context_tokens + prompt_tokens)
-        return (
-            costs.prefill(v.prefill_tokens)
-            + pre
-            + expected_tokens * after
-            + v.rows * (pre + expected_tokens * (after - before))
-        )
+    A cached prefix saves its prefill; a replica that is so much more loaded that this is lost again is not taken.
+    """
+    cached = [view for view in replicas if view.cached_prefix_tokens]
+    least = heapq.nsmallest(SHORTLIST, replicas, key=lambda view: (view.rows, view.prefill_tokens, view.id))
 
-    return min(views, key=cost).id
+    def cost(view: ReplicaView) -> float:
+        own = costs.prefill(max(1, prompt_tokens - view.cached_prefix_tokens))
+        before = costs.step(max(1, view.rows), view.context_tokens)
+        after = costs.step(view.rows + 1, view.context_tokens + prompt_tokens)
+        harm = view.rows * (own + expected_tokens * (after - before))
+        return costs.prefill(view.prefill_tokens) + own + expected_tokens * after + harm
+
+    return min([*cached, *least], key=lambda view: (cost(view), view.id)).id
