@@ -98,9 +98,10 @@ async def _plan(session: Session) -> tuple[Outline, ...]:
     complete = False
     stream = session.open(segment)
     try:
-        async for delta in stream:
-            written += delta.tokens
-            complete = delta.finish == "stop"
+        async with session.row():
+            async for delta in stream:
+                written += delta.tokens
+                complete = delta.finish == "stop"
     finally:
         await stream.aclose()
     return parse_plan(codec.decode(written), complete, width)

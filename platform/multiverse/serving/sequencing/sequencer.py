@@ -133,12 +133,13 @@ async def _run_plain(root: Region, max_tokens: int) -> tuple[FinishReason, str |
     )
     stream = session.open(segment)
     try:
-        async for delta in stream:
-            if delta.tokens:
-                root.append(delta.tokens)
-                session.emit(TokensAdded((), delta.tokens, delta.logprobs))
-            if delta.finish is not None:
-                return delta.finish, delta.text
+        async with session.row():
+            async for delta in stream:
+                if delta.tokens:
+                    root.append(delta.tokens)
+                    session.emit(TokensAdded((), delta.tokens, delta.logprobs))
+                if delta.finish is not None:
+                    return delta.finish, delta.text
     finally:
         await stream.aclose()
     raise RuntimeError(f"segment {segment.id} ended without a reason")
