@@ -1,8 +1,9 @@
 """The calls between routers, engine replicas and reducers, over Serve's handles."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+import contextvars
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
@@ -14,6 +15,21 @@ from multiverse.serving.fleet.directory import Directory, watch
 from multiverse.serving.fleet.messages import Command, Output, ReplicaLost, Status
 from multiverse.serving.fleet.reducing import Arrival
 from multiverse.serving.joins import BlockKey, JoinPlan, OpenBlock
+
+T = TypeVar("T")
+
+
+async def _apart(call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call outside of the HTTP request that it is for.
+
+    Serve gives all calls of one request the same id, and takes one for another where they wait for different replicas.
+    """
+
+    async def made() -> T:
+        return await call()
+
+    return await asyncio.get_running_loop().create_task(made(), context=contextvars.Context())
+
 
 ENGINES = "engines"
 REDUCERS = "reducers"
@@ -36,7 +52,8 @@ class EngineTransport:
             stream.cancel()
 
     async def _call(self, method: str, *args: Any) -> Any:
-        return await getattr(self._handle, method).remote(self._router, *args, replica=self._replica)
+        remote = getattr(self._handle, method).remote
+        return await _apart(lambda: remote(self._router, *args, replica=self._replica))
 
     async def command(self, commands: Sequence[Command]) -> None:
         await self._call("command", list(commands))
@@ -70,12 +87,13 @@ class ReducerTransport:
         self._seconds = seconds
 
     async def arrive(self, block: OpenBlock, arrivals: Sequence[Arrival]) -> JoinPlan | None:
-        call = self._handle.arrive.remote(block, list(arrivals), replica=self._replica)
+        call = _apart(lambda: self._handle.arrive.remote(block, list(arrivals), replica=self._replica))
         plan: JoinPlan | None = await asyncio.wait_for(call, self._seconds)
         return plan
 
     async def close(self, key: BlockKey) -> None:
-        await asyncio.wait_for(self._handle.close.remote(key, replica=self._replica), self._seconds)
+        call = _apart(lambda: self._handle.close.remote(key, replica=self._replica))
+        await asyncio.wait_for(call, self._seconds)
 
 
 class EngineReplicas:

@@ -20,7 +20,7 @@ from multiverse.serving.fleet.store import Store
 
 log = logging.getLogger(__name__)
 
-SILENCE = 15.0
+SILENCE = 30.0
 """Seconds without a word from a router, after which it is taken for dead and all that is its own is dropped."""
 
 
