@@ -55,6 +55,16 @@ class Comparison:
         self.ties += other.ties
         self.shortest = min(self.shortest, other.shortest)
 
+    def report(self) -> dict[str, Any]:
+        """What the commands tell: `figures`, and the places that differ."""
+        return {
+            "tokens_compared": self.tokens_compared,
+            "max_abs_dlogp": self.max_abs_dlogp,
+            "greedy_equal": self.greedy_equal,
+            "greedy_unequal": self.unequal,
+            "ties": self.ties,
+        }
+
     def figures(self) -> dict[str, Any]:
         return {
             "tokens_compared": self.tokens_compared,

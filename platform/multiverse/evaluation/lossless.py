@@ -223,11 +223,7 @@ class _Report:
             and stats.leases == 0
         )
         return {
-            "tokens_compared": total.tokens_compared,
-            "max_abs_dlogp": total.max_abs_dlogp,
-            "greedy_equal": total.greedy_equal,
-            "greedy_unequal": total.unequal,
-            "ties": total.ties,
+            **total.report(),
             "control_dlogp": off,
             "preemptions": stats.preemptions,
             "spills": stats.lease_spills,

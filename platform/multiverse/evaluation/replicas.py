@@ -117,11 +117,7 @@ async def _lossless(config: AppConfig, concurrency: int) -> dict[str, Any]:
         and stats["leases"] == stats["known_leases"] == stats["exports"] == 0
     )
     return {
-        "tokens_compared": total.tokens_compared,
-        "max_abs_dlogp": total.max_abs_dlogp,
-        "greedy_equal": total.greedy_equal,
-        "greedy_unequal": total.unequal,
-        "ties": total.ties,
+        **total.report(),
         "control_dlogp": off,
         "preemptions": stats["preemptions"],
         "replicas": config.replicas,
