@@ -21,9 +21,7 @@ class EngineReplica:
     """Ready when its engine has started and passed the self-test. Every call names the replica it is meant for."""
 
     async def __init__(self, config: AppConfig) -> None:  # type: ignore[misc]  # Serve awaits it
-        from multiverse.engine.measure_costs import LONG, SHORT, measure_costs
         from multiverse.engine.vllm_engine import VllmEngine
-        from multiverse.evaluation.comparison import banned_ids
         from multiverse.serving.fleet.segment_server import SegmentServer
         from multiverse.serving.fleet.store import Store
 
@@ -32,13 +30,20 @@ class EngineReplica:
             settings = replace(settings, threads=max(1, (os.cpu_count() or 1) // config.engines_per_node))
         self._id = serve.get_replica_context().replica_id.unique_id
         self._engine = await VllmEngine.start(settings)
-        # A context that is shorter still is for tests of limits, which placement has nothing to do with.
-        longest = max(SHORT + 32, min(LONG, self._engine.max_model_len - 64))
-        banned = banned_ids(self._engine.manifest, self._engine.end_ids)
-        self._costs = await measure_costs(self._engine, self._engine.vocabulary.ordinary_ids, banned, longest=longest)
+        # The other policies do not weigh anything.
+        self._costs = await self._measured() if config.placement == "adaptive" else None
         store = Store(RayObjects(), settings.tensor_parallel_size, settings.transfer_bytes)
         node = ray.get_runtime_context().get_node_id()
         self._server = SegmentServer(self._engine, self._id, store, node)
+
+    async def _measured(self) -> dict[str, Any]:
+        from multiverse.engine.measure_costs import LONG, SHORT, measure_costs
+        from multiverse.evaluation.comparison import banned_ids
+
+        # A context that is shorter still is for tests of limits, which placement has nothing to do with.
+        longest = max(SHORT + 32, min(LONG, self._engine.max_model_len - 64))
+        banned = banned_ids(self._engine.manifest, self._engine.end_ids)
+        return asdict(await measure_costs(self._engine, self._engine.vocabulary.ordinary_ids, banned, longest=longest))
 
     async def hello(self, *, replica: str) -> dict[str, Any]:
         """What a router must know of the engines."""
@@ -46,7 +51,7 @@ class EngineReplica:
             "replica": self._id,
             "pid": os.getpid(),
             "max_model_len": self._engine.max_model_len,
-            "costs": asdict(self._costs),
+            "costs": self._costs,
             "kv_bytes": self._engine.transfers.block_bytes // self._engine.block_size,
             "rows": self._engine.config.max_num_seqs,
         }
