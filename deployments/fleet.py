@@ -11,7 +11,6 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.transports import ENGINES, EngineTransport, Reducers
 from multiverse.config import AppConfig
-from multiverse.engine.measure_costs import EngineCosts
 from multiverse.models.manifest import Manifest
 from multiverse.serving.fleet.directory import Directory, watch
 from multiverse.serving.fleet.fleet import Fleet
@@ -124,6 +123,3 @@ def _costs(hello: dict[str, Any]) -> Costs:
     }
     values.pop("_steps")
     return Costs.of(values)
-
-
-__all__ = ["EngineCosts", "RayFleet"]
