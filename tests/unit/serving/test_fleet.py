@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from multiverse.engine.segment import Sampling
@@ -113,6 +113,7 @@ async def test_a_cancelled_request_leaves_nothing_anywhere() -> None:
 
 
 @settings(deadline=None, max_examples=60)
+@example(seed=54, jitter=2, nodes=1, deaths={0: 17, 1: 3}, reducer=None, policy="home")
 @given(
     seed=st.integers(0, 10_000),
     jitter=st.integers(0, 1000),

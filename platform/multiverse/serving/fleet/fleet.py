@@ -238,7 +238,10 @@ class Fleet:
             if reference is not None:
                 name = f"{reference.id}@{segment.id}"
                 adopted[name] = reference
-                sources.append(replace(source, lease=name, offset=source.offset - reference.start))
+                # What it does not have, a prefix that was to be where the branch was, the engine finds or rebuilds.
+                short = max(0, reference.start - source.offset)
+                offset = source.offset + short - reference.start
+                sources.append(replace(source, lease=name, start=source.start + short, offset=offset))
         exports: tuple[Export, ...] = ()
         if segment.lease is not None and segment.home and segment.home != link.id and segment.branch_start is not None:
             exports = (Export(export_of(segment.lease), segment.lease, segment.branch_start),)

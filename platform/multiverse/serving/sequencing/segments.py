@@ -13,7 +13,7 @@ async def sample(region: Region, room: int, stop: str = "</Goal>") -> Step:
     masked = masked_tags(
         open_tags=region.own_open,
         branch=region.closer is not None,
-        may_fork=not region.fallen and len(region.place) < session.depth_limit,
+        may_fork=not (region.fallen or session.out_of_time) and len(region.place) < session.depth_limit,
         trained=session.limits.trained,
     )
     stop_ids = () if stop in masked else (tag(stop),)
