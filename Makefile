@@ -63,7 +63,7 @@ demo: venv ## the whole system on this machine, in one command
 test: venv ## tests that take seconds each
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: venv ## all tests: real vLLM, Ray, object store
+test-all: venv ## all tests: real vLLM, Ray, object store, a ten-minute fine-tune
 	$(BIN)/python -m pytest
 
 lint: venv ## every static check; needs no network
