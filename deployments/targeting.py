@@ -20,11 +20,13 @@ class Targeted(RequestRouter):  # type: ignore[misc]  # mypy does not look into 
     ) -> list[list[RunningReplica]]:
         wanted = pending_request.kwargs.get("replica", "") if pending_request is not None else ""
         chosen = [replica for replica in candidate_replicas if wanted in ("", replica.replica_id.unique_id)]
+        # A replica that is gone cannot be waited for: few calls may wait at the same time, and the others would not get
+        # through. Any other one says that it is not the one that was meant.
+        chosen = chosen or candidate_replicas
         for replica in chosen:
             # Serve asks a replica how long its queue is before it sends it anything, and waits where that is not
             # answered in a tenth of a second. There is nothing to choose by it here.
             self.replica_queue_len_cache.update(replica.replica_id, 0)
-        # Not there (any more): whoever called hears of that from the directory, and gives up.
         return [chosen] if chosen else []
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
