@@ -1,11 +1,9 @@
 """Fine-tunes a prepared model on a few hundred tasks, in minutes on a CPU: enough for structure, not for answers."""
 
-import os
 import random
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,18 +77,17 @@ def finetune(source: Path, target: Path, tasks: Sequence[Task], *, seconds: floa
     losses: list[float] = []
     seen = 0
     began = time.perf_counter()
-    with _all_cores():
-        for example in examples:
-            loss = _loss(model, example, tokens.vocabulary)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            warm_up.step()
-            losses.append(loss.item())
-            seen += len(example.ids)
-            if time.perf_counter() - began >= seconds:
-                break
+    for example in examples:
+        loss = _loss(model, example, tokens.vocabulary)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        warm_up.step()
+        losses.append(loss.item())
+        seen += len(example.ids)
+        if time.perf_counter() - began >= seconds:
+            break
     training = Training(seen, time.perf_counter() - began, losses)
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.safetensors"))
     model.save_pretrained(target)
@@ -106,14 +103,3 @@ def _loss(model: Any, example: Example, vocabulary: Vocabulary) -> torch.Tensor:
     hidden = model.model(input_ids=ids[None], position_ids=positions[None], attention_mask=mask)[0][0]
     targets = torch.tensor(example.sampled).nonzero()[:, 0]
     return torch.nn.functional.cross_entropy(model.lm_head(hidden[targets - 1]).float(), ids[targets])
-
-
-@contextmanager
-def _all_cores() -> Iterator[None]:
-    """vLLM, once it has run in a process, leaves torch one thread there."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

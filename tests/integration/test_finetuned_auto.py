@@ -1,6 +1,6 @@
 """A model trained for ten minutes, served in mode ``auto``: it goes parallel where a question splits, and only there.
 
-Its arithmetic is mostly wrong after so little training: what is looked at is structure.
+Its arithmetic is often wrong after so little training: what is looked at is structure.
 """
 
 import asyncio
