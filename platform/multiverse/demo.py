@@ -18,7 +18,7 @@ QUESTIONS = (
     ("What are three reasons to learn a second language? Explain each briefly.", 3),
     ("Describe the advantages and disadvantages of living in a big city.", 4),
 )
-MAX_TOKENS = 224
+MAX_TOKENS = 192
 
 
 @dataclass(frozen=True, slots=True)
