@@ -40,6 +40,9 @@ class EngineOptions(BaseModel):
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1, description="CPU threads.")
     self_test: bool = Field(True, description="Check one join against the layout's forward before serving.")
+    logits_processors: tuple[str, ...] = Field(
+        (), description="Further vLLM logits processors, 'module:Class', applied after the engine's own."
+    )
 
 
 class Autoscaling(BaseModel):
