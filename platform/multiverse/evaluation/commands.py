@@ -75,7 +75,7 @@ def join(
 
         served = _served(model, replicas, {"enforce_eager": eager, "self_test": False, "max_model_len": 8192})
         report = measure_join(served, nodes, megabytes, repeats)
-        _table("KV between replicas", [report])
+        _table("KV between replicas", [{"figure": name, "value": value} for name, value in report.items()])
         _end(report, as_json)
         return
     from multiverse.evaluation.timing import measure_joins
