@@ -1,0 +1,1 @@
+"""Training: from a sequential model to one that goes parallel by itself."""

@@ -1,0 +1,108 @@
+"""DeepSpeed's ZeRO, stages 1 to 3, as a `multiverse.training.strategies.Strategy`."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from multiverse.config import ConfigError
+from multiverse.training.config import OptimizerOptions, StrategyOptions
+
+TAG = "state"
+
+
+class ZeRO:
+    """A DeepSpeed engine. What one step is made of is ours: its own settings of batch sizes are set to 1."""
+
+    def __init__(self, model: Any, options: StrategyOptions, optimizer: OptimizerOptions) -> None:
+        import deepspeed
+
+        self._workers = dist.get_world_size()
+        self._config = settings(options, optimizer, next(model.parameters()).dtype)
+        self.model, self._optimizer, _, _ = deepspeed.initialize(
+            model=model,
+            model_parameters=[parameter for parameter in model.parameters() if parameter.requires_grad],
+            config=self._config,
+        )
+
+    def forward(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        self.model.set_gradient_accumulation_boundary(last)
+        self.model.backward(loss * self._workers)
+        if not last:
+            self.model.step()  # counts the micro-batch, and changes nothing
+
+    def step(self, rate: float) -> float:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self.model.step()
+        return float(self.model.get_global_grad_norm() or 0.0)
+
+    def snapshot(self) -> Any:
+        """DeepSpeed writes its files itself, all workers at once: training waits for it."""
+        directory = Path(tempfile.mkdtemp(prefix="multiverse-zero-"))
+        self.model.save_checkpoint(str(directory), tag=TAG, exclude_frozen_parameters=True)
+        return directory
+
+    def write(self, snapshot: Any, directory: Path) -> None:
+        shutil.copytree(snapshot, directory, dirs_exist_ok=True)
+        shutil.rmtree(snapshot)
+
+    def read(self, directory: Path) -> None:
+        self.model.load_checkpoint(str(directory), tag=TAG, load_module_strict=False)
+
+    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        import deepspeed
+
+        for name, parameter in self.model.module.named_parameters():
+            if parameter.requires_grad:
+                with deepspeed.zero.GatheredParameters([parameter]):
+                    yield name, parameter.detach().cpu().clone()
+
+
+def settings(options: StrategyOptions, optimizer: OptimizerOptions, dtype: torch.dtype) -> dict[str, Any]:
+    """DeepSpeed's configuration: that of the file, with what the run's own configuration says.
+
+    Raises ConfigError for a file that cannot be read or that sets what is set elsewhere.
+    """
+    stage = {"stage": options.zero_stage, "overlap_comm": False}
+    if options.cpu_offload:
+        stage["offload_optimizer"] = {"device": "cpu"}
+    given: dict[str, Any] = {"zero_optimization": stage}
+    if options.deepspeed is not None:
+        try:
+            given = json.loads(options.deepspeed.read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise ConfigError(f"strategy.deepspeed: {options.deepspeed}: {error}") from error
+    ours = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": optimizer.clip_norm,
+        "bf16": {"enabled": dtype == torch.bfloat16},
+        "optimizer": {
+            "type": "AdamW",
+            "params": {
+                "lr": optimizer.learning_rate,
+                "betas": list(optimizer.betas),
+                "weight_decay": optimizer.weight_decay,
+                "torch_adam": True,
+            },
+        },
+    }
+    clash = sorted(
+        name
+        for name in given.keys() & ({*ours} | {"train_batch_size", "scheduler", "fp16"})
+        if given[name] not in ("auto", ours.get(name))
+    )
+    if clash:
+        raise ConfigError(f"strategy.deepspeed: {options.deepspeed}: {', '.join(clash)}: is set by this configuration")
+    rest = {name: value for name, value in given.items() if name not in clash and value != "auto"}
+    return {"steps_per_print": 2**31, **rest, **ours}
