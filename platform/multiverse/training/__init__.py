@@ -1,1 +1,1 @@
-"""Training: from a sequential model to one that goes parallel by itself."""
+"""Training a Multiverse model: data, packing, attention of the layout, and the curriculum."""
