@@ -161,8 +161,12 @@ def attention(
 
     query: [1, heads, num_tokens, head_dim]; key, value: [1, kv_heads, num_tokens, head_dim], of the same dtype.
     Returns [1, num_tokens, heads, head_dim]. Raises ValueError without ``visibility``, with a mask beside it, for more
-    than one sequence, and for dropout.
+    than one sequence, and for dropout. A single token without ``visibility`` is the next one of a generation: it sees
+    all keys there are.
     """
+    if visibility is None and attention_mask is None and query.shape[2] == 1:
+        output = scaled_dot_product_attention(query, key, value, scale=scaling, enable_gqa=True)
+        return output.transpose(1, 2).contiguous(), None
     if visibility is None or attention_mask is not None:
         raise ValueError(f"the attention {NAME!r} takes what tokens see as visibility=..., and no attention_mask")
     if query.shape[:3:2] != (1, len(visibility.starts)) or dropout:

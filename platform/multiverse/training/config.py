@@ -91,13 +91,17 @@ class HeldOutOptions(_Options):
 class TrainConfig(_Options):
     """One run. Everything that it writes lies under ``out``: checkpoints, logs and, at the end, the model."""
 
-    model: str = Field(DEFAULT_MODEL, min_length=1, description="Prepared, or anything that `multiverse prepare` takes.")
+    model: str = Field(
+        DEFAULT_MODEL, min_length=1, description="Prepared, or anything that `multiverse prepare` takes."
+    )
     out: str = Field(min_length=1, description="A directory or s3://bucket/prefix.")
     data: DataOptions
     curriculum: CurriculumOptions = CurriculumOptions()
     rows_per_step: int = Field(16, ge=1, description="Rows of one optimizer step, over all workers.")
     max_steps: int | None = Field(None, ge=1, description="End sooner; the schedule is that of the whole run.")
-    max_minutes: float | None = Field(None, gt=0, description="Stop with a checkpoint, to be resumed by the same command.")
+    max_minutes: float | None = Field(
+        None, gt=0, description="Stop with a checkpoint, to be resumed by the same command."
+    )
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     optimizer: OptimizerOptions = OptimizerOptions()
     lora: LoraOptions | None = None
