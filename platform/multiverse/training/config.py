@@ -76,6 +76,7 @@ class WorkerOptions(_Options):
     count: int = Field(1, ge=1)
     least: int | None = Field(None, ge=1, description="Elastic: go on with as few as this while others are missing.")
     use_gpu: bool = False
+    memory_gib: float | None = Field(None, gt=0, description="Of one device; what cannot fit is refused.")
     cpus: float = Field(1, gt=0, description="CPUs that Ray counts for one.")
     max_failures: int = Field(3, ge=-1, description="Restarts from the newest checkpoint; -1: without limit.")
 
