@@ -69,6 +69,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def asked(self) -> int:
+        """How many tokens have a label."""
+        return int((self.labels != NO_LABEL).sum())
+
     def to(self, device: torch.device | str) -> "Batch":
         """This batch on ``device``."""
         return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))

@@ -49,7 +49,7 @@ class Steps:
         idle = Batch.of([min(examples, key=len)])
         idle.labels.fill_(NO_LABEL)
         mine += [idle] * (max(map(len, shares)) - len(mine))
-        asked = sum(int((Batch.of([example]).labels != NO_LABEL).sum()) for example in examples)
+        asked = sum(Batch.of([example]).asked for example in examples)
         return Micro(tuple(mine), asked, sum(tokens))
 
 
