@@ -21,13 +21,14 @@ from multiverse.serving.sequencing.sequencer import EngineLimits, Sequencer
 from multiverse.structure.grammar import GrammarError, parse
 from multiverse.structure.layout import layout
 from multiverse.training.attention import Visibility
+from multiverse.training.strategies import Strategy
 
 
 class TrainedSegments:
     """A `SegmentEngine` over the training model; greedy. One segment runs at a time."""
 
-    def __init__(self, model: Any, tokens: Tokens, manifest: Manifest, device: torch.device) -> None:
-        self._model = model
+    def __init__(self, strategy: Strategy, tokens: Tokens, manifest: Manifest, device: torch.device) -> None:
+        self._strategy = strategy
         self._tokens = tokens
         self._padding = manifest.tokens
         self._device = device
@@ -37,7 +38,7 @@ class TrainedSegments:
         if segment.prefill_only:
             yield Delta((), finish="stop")
             return
-        text, ends = _Text(self._model, self._tokens, self._device), set(self._tokens.eos_ids)
+        text, ends = _Text(self._strategy, self._tokens, self._device), set(self._tokens.eos_ids)
         logits = text.read(segment.tokens)
         for number in range(1, segment.sampling.max_tokens + 1):
             last = number == segment.sampling.max_tokens
@@ -69,10 +70,10 @@ class TrainedSegments:
 class _Text:
     """The text of one segment with its KV cache, which holds what its new tokens see."""
 
-    def __init__(self, model: Any, tokens: Tokens, device: torch.device) -> None:
+    def __init__(self, strategy: Strategy, tokens: Tokens, device: torch.device) -> None:
         from transformers import DynamicCache
 
-        self._model = model
+        self._strategy = strategy
         self._vocabulary = tokens.vocabulary
         self._device = device
         self._cache = DynamicCache()
@@ -102,14 +103,15 @@ class _Text:
 
     @torch.no_grad()
     def _forward(self, ids: Sequence[int], positions: np.ndarray, **more: Any) -> torch.Tensor:
-        output = self._model(
-            input_ids=torch.tensor([list(ids)], device=self._device),
-            position_ids=torch.from_numpy(positions.astype(np.int64))[None].to(self._device),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-            **more,
-        )
+        with self._strategy.forward():
+            output = self._strategy.model(
+                input_ids=torch.tensor([list(ids)], device=self._device),
+                position_ids=torch.from_numpy(positions.astype(np.int64))[None].to(self._device),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+                **more,
+            )
         logits: torch.Tensor = output.logits[0, -1].float()
         return logits
 

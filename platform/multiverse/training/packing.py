@@ -6,7 +6,7 @@ positions  0 1 2 3 4 | 0 1 2 | 0 1 2 3
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 
 import numpy as np
@@ -73,6 +73,10 @@ class Batch:
     def asked(self) -> int:
         """How many tokens have a label."""
         return int((self.labels != NO_LABEL).sum())
+
+    def without_labels(self) -> "Batch":
+        """The same tokens, of which nothing is asked: for a worker that has to take part and has nothing to do."""
+        return replace(self, labels=torch.full_like(self.labels, NO_LABEL))
 
     def to(self, device: torch.device | str) -> "Batch":
         """This batch on ``device``."""

@@ -46,8 +46,7 @@ class Steps:
             shares[least].append(number)
             loads[least] += tokens[number]
         mine = [Batch.of([examples[index] for index in bins[number]]) for number in sorted(shares[rank])]
-        idle = Batch.of([min(examples, key=len)])
-        idle.labels.fill_(NO_LABEL)
+        idle = Batch.of([min(examples, key=len)]).without_labels()
         mine += [idle] * (max(map(len, shares)) - len(mine))
         asked = sum(Batch.of([example]).asked for example in examples)
         return Micro(tuple(mine), asked, sum(tokens))
