@@ -139,6 +139,24 @@ def inspect(
         raise typer.Exit(1)
 
 
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option("--config", help="YAML with the fields of TrainConfig.")],
+    out: Annotated[str | None, typer.Option("--out", help="In place of the configuration's `out`.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; refuse what cannot fit.")] = False,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Stop with a checkpoint after so long.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model to go parallel: in this process, or on Ray where the configuration has several workers.
+
+    The same command goes on where a run stopped. At the end the model, ready to be served, lies under `out`.
+    """
+    from multiverse.commands.train import run
+
+    with _said_plainly():
+        run(config, out, dry_run, minutes, as_json, on_ray=False)
+
+
 @contextmanager
 def _said_plainly() -> Iterator[None]:
     """What the user can put right is one line on stderr, not a traceback."""
