@@ -92,9 +92,8 @@ class HeldOutOptions(_Options):
 class TrainConfig(_Options):
     """One run. Everything that it writes lies under ``out``: checkpoints, logs and, at the end, the model."""
 
-    model: str = Field(
-        DEFAULT_MODEL, min_length=1, description="Prepared, or anything that `multiverse prepare` takes."
-    )
+    model: str = Field(DEFAULT_MODEL, min_length=1, description="Prepared, or what `multiverse prepare` takes.")
+    model_config_file: Path | None = Field(None, description="The model's config.json, for --dry-run without weights.")
     out: str = Field(min_length=1, description="A directory or s3://bucket/prefix.")
     data: DataOptions
     curriculum: CurriculumOptions = CurriculumOptions()
