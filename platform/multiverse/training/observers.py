@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from multiverse.training.checkpoints import Outcome
 from multiverse.training.examples import Report
 from multiverse.training.loop import StepReport
 from multiverse.training.run import Looked, Observer
@@ -29,9 +30,9 @@ class Several(Observer):
         for observer in self._observers:
             observer.looked(looked)
 
-    def saved(self, step: int) -> None:
+    def saved(self, outcome: Outcome) -> None:
         for observer in self._observers:
-            observer.saved(step)
+            observer.saved(outcome)
 
 
 class Terminal(Observer):
@@ -70,6 +71,10 @@ class Terminal(Observer):
         if report.step + 1 == steps:
             self._bar.stop()
 
+    def saved(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self._console.print(f"step {outcome.step} was not saved: {outcome.error}", markup=False)
+
     def looked(self, looked: Looked) -> None:
         text = f"step {looked.step}: held-out loss {looked.loss:.3f}"
         if (made := looked.generated) is not None:
@@ -95,7 +100,7 @@ class TensorBoard(Observer):
             self._writer.add_scalar(f"held_out/{name}", value, looked.step)
         self._writer.flush()
 
-    def saved(self, step: int) -> None:
+    def saved(self, outcome: Outcome) -> None:
         self._writer.flush()
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import logging
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import torch.distributed as dist
 from multiverse.models.manifest import Manifest
 from multiverse.models.prepare import prepare
 from multiverse.models.tokens import Tokens
-from multiverse.training.checkpoints import Checkpoints
+from multiverse.training.checkpoints import Checkpoints, Outcome
 from multiverse.training.config import TrainConfig
 from multiverse.training.curriculum import Curriculum
 from multiverse.training.examples import ExampleSettings, Report, Twins, build_examples
@@ -28,8 +27,7 @@ from multiverse.training.packing import Batch, plan
 from multiverse.training.rows import Row, read_rows
 from multiverse.training.steps import Steps
 from multiverse.training.strategies import Strategy, build
-
-log = logging.getLogger(__name__)
+from multiverse.training.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class Observer:
 
     def looked(self, looked: Looked) -> None: ...
 
-    def saved(self, step: int) -> None: ...
+    def saved(self, outcome: Outcome) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +83,19 @@ class Training:
         self._strategy: Strategy = build(model, config.strategy, config.optimizer, device)
         run = Run(config.strategy.name, config.seed, fingerprint(config, self._manifest))
         self._staging = tempfile.TemporaryDirectory(prefix="multiverse-train-")
+        self._ties = Workers.of_process_group() if dist.is_initialized() else Workers.alone()
         self._checkpoints = Checkpoints(
             f"{config.out.rstrip('/')}/checkpoints",
             run,
             keep_last=config.checkpoints.keep_last,
             keep_best=config.checkpoints.keep_best,
-            rank=self._rank,
-            world_size=self._workers,
             staging=Path(self._staging.name),
+            workers=self._ties,
+            report=observer.saved if self._rank == 0 else None,
         )
-        self._tokens_seen, self._loss, self._looked_loss = 0, None, None
+        self._tokens_seen = 0
+        self._loss: float | None = None
+        self._looked_loss: float | None = None
 
     def __call__(self) -> Summary:
         """Train from the newest whole checkpoint, or from the beginning, to the end or to ``max_minutes``."""
@@ -124,7 +125,7 @@ class Training:
                 self._look(done)
             over = self._over(begun)
             if done == last or over or done % config.checkpoints.every_steps == 0:
-                self._save(done)
+                self._save(done, must=done == last or over)
             if over and done < last:
                 return Summary(False, done, last, self._tokens_seen, self._loss, None)
         return Summary(True, last, last, self._tokens_seen, self._loss, self._export())
@@ -142,25 +143,24 @@ class Training:
         return build_examples(read_rows(source), self._tokens, settings)
 
     def _resume(self) -> int:
-        newest = self._checkpoints.newest()
-        if newest is None:
+        found = self._checkpoints.resume()
+        if found is None:
             return 0
-        self._strategy.read(self._checkpoints.fetch(newest))
+        newest, directory = found
+        self._strategy.read(directory, self._ties.group)
         self._tokens_seen = newest.progress.tokens
-        log.info("resumed at step %d", newest.step)
         return newest.step
 
-    def _save(self, step: int) -> None:
-        strategy, snapshot = self._strategy, self._strategy.snapshot()
+    def _save(self, step: int, must: bool) -> None:
+        if must:
+            self._checkpoints.wait()
         progress = Progress(
             step=step,
             tokens=self._tokens_seen,
             rows=step * self._config.rows_per_step,
             metric=self._looked_loss if self._held_out else self._loss,
         )
-        self._checkpoints.save(progress, lambda directory: strategy.write(snapshot, directory))
-        if self._rank == 0:
-            self._observer.saved(step)
+        self._checkpoints.save(progress, self._strategy.stage(self._ties.group))
 
     def _over(self, begun: float) -> bool:
         """Whether the time is over; the first worker's clock decides for all."""
@@ -202,7 +202,7 @@ class Training:
 
     def _export(self) -> str:
         target = f"{self._config.out.rstrip('/')}/model"
-        weights = dict(self._strategy.weights())
+        weights = self._strategy.weights()
         if self._rank == 0:
             export(self._base, weights, target, lora=self._config.lora)
         if self._workers > 1:

@@ -4,7 +4,6 @@ A step is the same for all of them: any number of `backward` calls, then `step`.
 this worker's share of the step's, so that the sum over workers is the whole; strategies that average undo that.
 """
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,9 +11,10 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 
-from multiverse.training.checkpoints import load_sharded, save_sharded, sharded_state
+from multiverse.training.checkpoints import Stage
 from multiverse.training.config import OptimizerOptions, StrategyOptions
 from multiverse.training.models import recompute_activations, transformer_layers
+from multiverse.training.sharded import full_weights, load_sharded, stage_sharded
 
 
 class Strategy(Protocol):
@@ -35,20 +35,16 @@ class Strategy(Protocol):
         """Clip, update, forget the gradient. Returns its norm before it was clipped."""
         ...
 
-    def snapshot(self) -> Any:
-        """This worker's share of the state, copied, so that training may go on while `write` runs."""
+    def stage(self, group: Any) -> Stage:
+        """For `Checkpoints.save`. group: `Workers.group`."""
         ...
 
-    def write(self, snapshot: Any, directory: Path) -> None:
-        """Write what `snapshot` gave. Makes no collective call: it runs beside training."""
+    def read(self, directory: Path, group: Any) -> None:
+        """Go on from a checkpoint's files. Raises ValueError where they are of another kind."""
         ...
 
-    def read(self, directory: Path) -> None:
-        """Go on from the files of all workers."""
-        ...
-
-    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every trained parameter, whole, on the CPU; a collective call. Other workers than the first get nothing."""
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Every trained parameter, whole, on the CPU of the first worker. All workers call it."""
         ...
 
 
@@ -112,20 +108,14 @@ class Single:
         self._optimizer.zero_grad()
         return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
-    def snapshot(self) -> Any:
-        return sharded_state(self.model, self._optimizer)
+    def stage(self, group: Any) -> Stage:
+        return stage_sharded(self.model, self._optimizer, group)
 
-    def write(self, snapshot: Any, directory: Path) -> None:
-        save_sharded(snapshot, directory)
+    def read(self, directory: Path, group: Any) -> None:
+        load_sharded(directory, self.model, self._optimizer, group)
 
-    def read(self, directory: Path) -> None:
-        load_sharded(directory, self.model, self._optimizer)
-
-    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
-                yield name, whole.detach().cpu()
+    def weights(self) -> dict[str, torch.Tensor]:
+        return full_weights(self.model)
 
 
 class FSDP2(Single):

@@ -1,9 +1,6 @@
 """DeepSpeed's ZeRO, stages 1 to 3, as a `multiverse.training.strategies.Strategy`."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ import torch
 import torch.distributed as dist
 
 from multiverse.config import ConfigError
+from multiverse.training.checkpoints import Stage
 from multiverse.training.config import OptimizerOptions, StrategyOptions
 
 TAG = "state"
@@ -46,26 +44,29 @@ class ZeRO:
         self.model.step()
         return float(self.model.get_global_grad_norm() or 0.0)
 
-    def snapshot(self) -> Any:
-        """DeepSpeed writes its files itself, all workers at once: training waits for it."""
-        directory = Path(tempfile.mkdtemp(prefix="multiverse-zero-"))
-        self.model.save_checkpoint(str(directory), tag=TAG, exclude_frozen_parameters=True)
-        return directory
+    def stage(self, group: Any) -> Stage:
+        """DeepSpeed writes its files itself, from all workers at once: training waits for that, not for uploads."""
 
-    def write(self, snapshot: Any, directory: Path) -> None:
-        shutil.copytree(snapshot, directory, dirs_exist_ok=True)
-        shutil.rmtree(snapshot)
+        def write(directory: Path) -> None:
+            self.model.save_checkpoint(str(directory), tag=TAG, exclude_frozen_parameters=True)
 
-    def read(self, directory: Path) -> None:
-        self.model.load_checkpoint(str(directory), tag=TAG, load_module_strict=False)
+        return write
 
-    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def read(self, directory: Path, group: Any) -> None:
+        path, _ = self.model.load_checkpoint(str(directory), tag=TAG, load_module_strict=False)
+        if path is None:
+            raise ValueError(f"{directory} was not written by DeepSpeed")
+
+    def weights(self) -> dict[str, torch.Tensor]:
         import deepspeed
 
+        found = {}
         for name, parameter in self.model.module.named_parameters():
             if parameter.requires_grad:
                 with deepspeed.zero.GatheredParameters([parameter]):
-                    yield name, parameter.detach().cpu().clone()
+                    if dist.get_rank() == 0:
+                        found[name] = parameter.detach().cpu().clone()
+        return found
 
 
 def settings(options: StrategyOptions, optimizer: OptimizerOptions, dtype: torch.dtype) -> dict[str, Any]:
