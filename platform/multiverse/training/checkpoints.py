@@ -39,7 +39,7 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one save ended. seconds: from `Checkpoints.save` on. size: bytes of all workers. error: None if it is valid."""
+    """How one save ended. seconds: since `Checkpoints.save`. size: bytes of all workers. error: None if it is valid."""
 
     step: int
     seconds: float
@@ -162,7 +162,6 @@ class Checkpoints:
             self.saved += 1
             self._last = progress.step
         except Exception as error:
-            # Other than CheckpointError: a worker is gone, and gloo says so.
             failure = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
             self.failed += 1
             log.error("step %d was not saved: %s", progress.step, failure)
@@ -180,25 +179,30 @@ class Checkpoints:
             if self._leads:
                 self._store.delete(progress.step)
 
-        def put() -> list[File]:
+        def write() -> list[File]:
+            if finish is not None:
+                finish()
             paths = sorted(path for path in self._staging.rglob("*") if path.is_file())
-            files = [File.of(path, path.relative_to(self._staging).as_posix()) for path in paths]
-            for path, file in zip(paths, files, strict=True):
-                self._store.put(progress.step, file.name, path)
-            return files
+            return [File.of(path, path.relative_to(self._staging).as_posix()) for path in paths]
 
-        def publish() -> int:
-            manifest = Manifest(progress, self._run, self._workers.world_size, _versions(), merged(lists))
+        def put() -> None:
+            others = {file.name for files in lists[: self._workers.rank] for file in files}
+            for file in lists[self._workers.rank]:
+                if file.name not in others:
+                    self._store.put(progress.step, file.name, self._staging / file.name)
+
+        def publish() -> None:
             if self._leads:
                 manifest.check_sizes(self._store.listing().get(progress.step, {}))
                 self._store.write_manifest(progress.step, manifest.to_json())
-            return manifest.size
 
         gather = self._workers.gather
         self._together(gather, prepare)
-        self._together(gather, finish or (lambda: None))
-        lists = self._together(gather, put)
-        return self._together(gather, publish)[0]
+        lists = self._together(gather, write)
+        manifest = Manifest(progress, self._run, self._workers.world_size, _versions(), merged(lists))
+        self._together(gather, put)
+        self._together(gather, publish)
+        return manifest.size
 
     def _delete_superseded(self, step: int) -> None:
         """Of the steps up to ``step``, which has just become valid. Later ones are of a run that this one went back

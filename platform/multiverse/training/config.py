@@ -50,7 +50,7 @@ class LoraOptions(_Options):
     """Low-rank adapters (peft), and the tags' rows of the embedding."""
 
     rank: int = Field(16, ge=1)
-    alpha: float = Field(32.0, gt=0)
+    alpha: int = Field(32, ge=1)
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 

@@ -131,7 +131,7 @@ def merged(lists: Sequence[Sequence[File]]) -> tuple[File, ...]:
 
 
 def kept(manifests: Iterable[Manifest], keep_last: int, keep_best: int) -> set[int]:
-    """The steps to keep: the ``keep_last`` newest, and the ``keep_best`` of the lowest metric (of equal ones the newer)."""
+    """The steps to keep: the ``keep_last`` newest and the ``keep_best`` of lowest metric, of equal ones the newer."""
     newest_first = sorted(manifests, key=lambda manifest: -manifest.step)
     ranked = sorted(
         (m for m in newest_first if m.progress.metric is not None and math.isfinite(m.progress.metric)),

@@ -14,11 +14,12 @@ import torch.distributed as dist
 from multiverse.models.manifest import Manifest
 from multiverse.models.prepare import prepare
 from multiverse.models.tokens import Tokens
+from multiverse.training.adapters import write_adapter
 from multiverse.training.checkpoints import Checkpoints, Outcome
 from multiverse.training.config import TrainConfig
-from multiverse.training.curriculum import Curriculum
+from multiverse.training.curriculum import Curriculum, Form
 from multiverse.training.examples import ExampleSettings, Report, Twins, build_examples
-from multiverse.training.export import export
+from multiverse.training.export import export_adapter, export_merged, export_model
 from multiverse.training.generation import HeldOut, TrainedSegments, answers, figures
 from multiverse.training.loop import StepReport, held_out_loss, run_step
 from multiverse.training.manifests import Progress, Run
@@ -69,7 +70,8 @@ class Training:
 
     def __init__(self, config: TrainConfig, observer: Observer, device: torch.device) -> None:
         self._config, self._observer, self._device = config, observer, device
-        self._rank, self._workers = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self._rank: int = dist.get_rank() if dist.is_initialized() else 0
+        self._workers: int = dist.get_world_size() if dist.is_initialized() else 1
         torch.manual_seed(config.seed)
         self._base = prepare(config.model, dtype=config.dtype)
         self._tokens, self._manifest = Tokens.load(self._base), Manifest.load(self._base)
@@ -80,6 +82,7 @@ class Training:
         self._steps = Steps(curriculum, twins, config.rows_per_step, config.data.max_tokens)
         self._held_out = self._examples(config.data.held_out)[0] if config.data.held_out else []
         model = load_model(self._base, DTYPES[config.dtype], config.lora)
+        self._adapter = model.peft_config["default"] if config.lora is not None else None
         self._strategy: Strategy = build(model, config.strategy, config.optimizer, device)
         run = Run(config.strategy.name, config.seed, fingerprint(config, self._manifest))
         self._staging = tempfile.TemporaryDirectory(prefix="multiverse-train-")
@@ -172,7 +175,7 @@ class Training:
         return over[0]
 
     def _look(self, step: int) -> None:
-        form = "ar" if self._config.curriculum.kind == "ar" else "multiverse"
+        form: Form = "ar" if self._config.curriculum.kind == "ar" else "multiverse"
         examples = [twins[form] for twins in self._held_out]
         bins = plan([len(example) for example in examples], self._config.data.max_tokens)
         batches = [Batch.of([examples[index] for index in chosen]) for chosen in bins]
@@ -201,13 +204,22 @@ class Training:
         return [row.question + suffix for row in rows]
 
     def _export(self) -> str:
-        target = f"{self._config.out.rstrip('/')}/model"
+        """Where the model is; with LoRA it is the base with the adapter in it, and the adapter lies beside it."""
+        place = self._config.out.rstrip("/")
         weights = self._strategy.weights()
         if self._rank == 0:
-            export(self._base, weights, target, lora=self._config.lora)
+            trained = self._config.curriculum.kind != "ar"
+            if self._adapter is None:
+                export_model(weights, self._base, f"{place}/model", trained=trained)
+            else:
+                with tempfile.TemporaryDirectory() as scratch:
+                    adapter = Path(scratch)
+                    write_adapter(weights, self._adapter, self._base, adapter)
+                    export_merged(adapter, self._base, f"{place}/model", trained=trained)
+                export_adapter(weights, self._adapter, self._base, f"{place}/adapter")
         if self._workers > 1:
             dist.barrier()
-        return target
+        return f"{place}/model"
 
 
 def fingerprint(config: TrainConfig, manifest: Manifest) -> str:

@@ -5,13 +5,11 @@ Frozen parameters are left out: they are the base's, which whoever resumes loads
 The files are pickles: load only what you trust.
 """
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
@@ -24,7 +22,6 @@ from torch.distributed.checkpoint.state_dict import (
 
 from multiverse.training.checkpoints import Stage
 
-log = logging.getLogger(__name__)
 _WRAPPERS = ("_checkpoint_wrapped_module.", "_orig_mod.")
 """What activation checkpointing and torch.compile put into parameters' names, and torch's state dicts take out."""
 
@@ -56,7 +53,7 @@ def sharded_state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> d
 
 
 def write_sharded(state: dict[str, Any], directory: Path, group: Any) -> None:
-    """Write ``state`` as this worker's file in ``directory``; worker 0 adds ``.metadata``. Collective over ``group``."""
+    """Write ``state`` as this worker's file; worker 0 adds ``.metadata``. Collective over ``group``."""
     dcp.save(state, checkpoint_id=directory, process_group=group, no_dist=group is None)
 
 
@@ -89,7 +86,7 @@ def full_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in weights.items() if name not in _frozen(model)}
 
 
-class SavedWeights:
+class SavedWeights(Mapping[str, torch.Tensor]):
     """The whole parameters in a directory of `write_sharded`, read one at a time, in one process.
 
     Raises ValueError if the files are of another kind.
@@ -103,7 +100,7 @@ class SavedWeights:
             if name.startswith("model.") and isinstance(entry, TensorStorageMetadata)
         }
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
     def __len__(self) -> int:

@@ -74,7 +74,7 @@ def settings(options: StrategyOptions, optimizer: OptimizerOptions, dtype: torch
 
     Raises ConfigError for a file that cannot be read or that sets what is set elsewhere.
     """
-    stage = {"stage": options.zero_stage, "overlap_comm": False}
+    stage: dict[str, Any] = {"stage": options.zero_stage, "overlap_comm": False}
     if options.cpu_offload:
         stage["offload_optimizer"] = {"device": "cpu"}
     given: dict[str, Any] = {"zero_optimization": stage}

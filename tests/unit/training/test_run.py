@@ -105,6 +105,8 @@ def test_held_out_rows_are_looked_at_by_the_engines_rules(model: Path, tmp_path:
 
 def test_no_usable_row_is_said(model: Path, tmp_path: Path) -> None:
     config = tiny_config(model, tmp_path)
-    Path(config.data.rows).write_text('{"id": "7", "question": "?", "chain": "<Path>", "answer": ""}\n', encoding="utf-8")
+    Path(config.data.rows).write_text(
+        '{"id": "7", "question": "?", "chain": "<Path>", "answer": ""}\n', encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="no row can be used: 1 rows: 0 kept"):
         train(config)

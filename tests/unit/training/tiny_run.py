@@ -20,7 +20,9 @@ def write_rows(path: Path, count: int) -> Path:
     for number in range(count):
         a, b = WORDS[number % len(WORDS)], WORDS[(number * 3 + 1) % len(WORDS)]
         chain = f"The {a}, then the {b}." if number % 4 == 3 else STRUCTURED.format(a=a, b=b)
-        rows.append({"id": str(number), "question": f"Where are {a} and {b}?", "chain": chain, "answer": "Answer: here."})
+        rows.append(
+            {"id": str(number), "question": f"Where are {a} and {b}?", "chain": chain, "answer": "Answer: here."}
+        )
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
 
