@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -209,6 +210,9 @@ class Training:
         weights = self._strategy.weights()
         if self._rank == 0:
             trained = self._config.curriculum.kind != "ar"
+            if not place.startswith("s3://"):
+                for earlier in ("model", "adapter"):  # of fewer steps
+                    shutil.rmtree(Path(place) / earlier, ignore_errors=True)
             if self._adapter is None:
                 export_model(weights, self._base, f"{place}/model", trained=trained)
             else:
