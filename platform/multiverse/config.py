@@ -117,7 +117,7 @@ class AppConfig(BaseModel):
         None, gt=0, description="What one stretch of a branch may take; then it is tried once on another replica."
     )
     answer_seconds: float | None = Field(
-        None, gt=0, description="When branches of an answer that have not ended are closed; the rest is finished."
+        None, gt=0, description="When branches that have not ended become empty, or are closed if the client saw them."
     )
     access: AccessOptions = AccessOptions()
     admission: AdmissionOptions = AdmissionOptions()
