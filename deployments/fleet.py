@@ -56,7 +56,8 @@ class RayFleet:
         limits = EngineLimits(
             hello["max_model_len"], manifest.trained, config.branch_seconds, config.answer_seconds, config.reduce
         )
-        self.engine = FleetEngine(fleet, model, limits, FleetReduction(merging.links, fleet.where), name)
+        reduction = FleetReduction(merging.links, fleet.where)
+        self.engine = FleetEngine(fleet, model, limits, reduction, name, config.routers)
         self._unwatch = watch(ENGINES, self._heard)
         await fleet.someone()
         return self

@@ -108,7 +108,7 @@ class AppConfig(BaseModel):
         None, ge=1, description="Engines that share a machine's CPU cores; default: all of `replicas`."
     )
     reducers: int = Field(1, ge=1, description="Merge actors; a request stays with one.")
-    routers: int = Field(1, ge=1, description="Processes that take requests in.")
+    routers: int = Field(1, ge=1, description="Processes that take requests in; each has its share of the limits.")
     placement: Literal["home", "spread", "adaptive"] = Field(
         "adaptive", description="Where branches run: with their prefix, spread out, or whichever is faster."
     )
@@ -205,7 +205,12 @@ class AppConfig(BaseModel):
             store = KeyStore(options.keys_file, fixed) if options.keys_file is not None or fixed else None
         except KeysError as error:
             raise ConfigError(str(error)) from error
-        return Access(store, open_metrics=options.open_metrics, shared_prefix_cache=options.shared_prefix_cache)
+        return Access(
+            store,
+            open_metrics=options.open_metrics,
+            shared_prefix_cache=options.shared_prefix_cache,
+            routers=self.routers,
+        )
 
     def check_host(self, host: str | None) -> None:
         """Raises ConfigError if ``host`` can be reached from outside and no key is asked for."""
@@ -218,9 +223,11 @@ class AppConfig(BaseModel):
             )
 
     def admission_limits(self) -> "AdmissionLimits":
-        """What the queue before the engine goes by."""
+        """What one router's queue before the engine goes by."""
         from multiverse.serving.access.admission import AdmissionLimits
+        from multiverse.serving.access.shares import share
 
         options = self.admission
+        running, waiting = (share(limit, self.routers) for limit in (options.max_running, options.max_waiting))
         rows = self.engine.max_num_seqs  # a whole batch waits in the engine already
-        return AdmissionLimits(options.max_running, options.max_waiting, options.kv_high_water, rows)
+        return AdmissionLimits(running, waiting, options.kv_high_water, rows)

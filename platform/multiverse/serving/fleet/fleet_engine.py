@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from multiverse.serving.access.shares import share
 from multiverse.serving.fleet.fleet import Fleet, NoReplica
 from multiverse.serving.joins import Reduction
 from multiverse.serving.sequencing.rows import Rows
@@ -23,11 +24,13 @@ _COUNTERS = (
 
 
 class FleetEngine(WholeEngine):
-    """owner: this router's name."""
+    """owner: this router's name. routers: how many share the replicas' rows."""
 
-    def __init__(self, fleet: Fleet, model: Path, limits: EngineLimits, reduction: Reduction, owner: str) -> None:
+    def __init__(
+        self, fleet: Fleet, model: Path, limits: EngineLimits, reduction: Reduction, owner: str, routers: int = 1
+    ) -> None:
         self.fleet = fleet
-        self._rows = Rows(lambda: fleet.rows)
+        self._rows = Rows(lambda: share(fleet.rows, routers))
         fleet.watch(self._rows.grant)
         super().__init__(fleet, model, limits, self._rows, reduction, owner)
 
