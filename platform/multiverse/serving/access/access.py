@@ -29,8 +29,8 @@ class Access:
     """Checks keys. Without a `KeyStore` it serves connections inside this machine only.
 
     open_metrics: ``/metrics`` needs no key. shared_prefix_cache: one prefix cache for all tenants; how fast an answer
-    comes then tells a tenant whether another has sent the same beginning. routers: how many there are; each holds keys to
-    its share of their limits.
+    comes then tells a tenant whether another has sent the same beginning. routers: how many there are; each holds keys
+    to its share of their limits.
     """
 
     def __init__(

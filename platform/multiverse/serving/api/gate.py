@@ -103,8 +103,8 @@ class Gate:
 
 
 def pressure_of(stats: Mapping[str, Any]) -> Pressure:
-    """The figures that admission goes by, of an engine's ``stats``; what it does not tell holds nobody back."""
-    return Pressure(float(stats.get("kv_usage", 0.0)), int(stats.get("waiting", 0)))
+    """The figures that admission goes by, of ``stats`` (totals of all replicas); what is not told holds nobody back."""
+    return Pressure(float(stats.get("kv_usage", 0.0)), stats.get("waiting", 0) / max(1, stats.get("replicas", 1)))
 
 
 class KeyCheck:
