@@ -50,6 +50,8 @@ class Autoscaling(BaseModel):
     min_replicas: int = Field(1, ge=1)
     max_replicas: int = Field(2, ge=1)
     target_segments: float = Field(16.0, gt=0, description="Segments that run on one replica.")
+    upscale_seconds: float = Field(30.0, ge=0, description="How long more have to be wanted before one is started.")
+    downscale_seconds: float = Field(600.0, ge=0, description="How long fewer have to be wanted before one is stopped.")
 
 
 class AccessOptions(BaseModel):
@@ -139,6 +141,11 @@ class AppConfig(BaseModel):
             # The rest would wait in Serve's proxy, where no tenant has its turn and nobody is told 429.
             raise ValueError(f"must be more than admission.max_running + admission.max_waiting, which is {requests}")
         return value
+
+    @property
+    def most_replicas(self) -> int:
+        """How many engine replicas there may be."""
+        return max(self.replicas, self.autoscaling.max_replicas if self.autoscaling is not None else 1)
 
     @property
     def engines_per_node(self) -> int:
