@@ -91,6 +91,12 @@ class VllmEngine:
     def stats(self) -> EngineStats:
         return self._reports.stats
 
+    @property
+    def free_tokens(self) -> int:
+        """Tokens of KV cache that nobody holds; before the first step nothing is reported, and nothing used."""
+        blocks = self.stats.free_blocks
+        return self.kv_tokens if blocks is None else blocks * self.block_size
+
     def shutdown(self) -> None:
         for task in self._draining:
             task.cancel()

@@ -65,7 +65,14 @@ def test_chat_becomes_one_request() -> None:
         question="What now",
         arrival=0,
         cache_salt="layout-1",
+        seen="nothing",
     )
+
+
+@pytest.mark.parametrize(("parallel", "seen"), [({}, "answer"), ({"stream_branches": True}, "all")])
+def test_streams_tell_what_of_the_answer_is_seen_as_it_grows(parallel: dict[str, bool], seen: str) -> None:
+    (request,) = chat(stream=True, parallel={"mode": "auto", **parallel})
+    assert request.seen == seen
 
 
 def test_sampling_of_plain_generation() -> None:

@@ -9,7 +9,7 @@ from multiverse.serving.api.errors import bad
 from multiverse.serving.api.prompts import Prompt, prompts
 from multiverse.serving.api.schema import MAX_GENERATIONS, ChatBody, CompletionBody, GenerationBody
 from multiverse.serving.interface import GenerationEngine
-from multiverse.serving.request import GenerationRequest, Mode, ParallelOptions, Reduce
+from multiverse.serving.request import GenerationRequest, Mode, ParallelOptions, Reduce, Seen
 from multiverse.structure.tags import LAYOUT_VERSION
 
 
@@ -53,6 +53,7 @@ def to_requests(
                     question=prompt.question,
                     arrival=mine.arrival,
                     cache_salt=_cache_salt(mode, tenant),
+                    seen=_seen(body),
                 )
             )
     return requests
@@ -61,6 +62,12 @@ def to_requests(
 def _cache_salt(mode: Mode, tenant: str) -> str:
     # KV of the same tokens differs between layouts, and where all tags are masked. Names of tenants have no slash.
     return f"layout-{LAYOUT_VERSION}{'-off' if mode == 'off' else ''}{'/' if tenant else ''}{tenant}"
+
+
+def _seen(body: GenerationBody) -> Seen:
+    if not body.stream:
+        return "nothing"
+    return "all" if body.parallel.stream_branches else "answer"
 
 
 def derived_seed(seed: int | None, number: int) -> int | None:

@@ -92,13 +92,12 @@ class SegmentServer:
         """Also tells that the router lives."""
         self._client(router)
         stats = asdict(self._engine.stats)
-        size = self._engine.block_size
         stats |= {"kv_mismatches": self._engine.transfers.mismatches, **self._store.figures()}
         return Status(
             running=stats["running"],
             waiting=stats["waiting"],
             capacity=self._engine.kv_tokens,
-            free=stats["free_blocks"] * size if stats["free_blocks"] else self._engine.kv_tokens,
+            free=self._engine.free_tokens,
             rows=self._engine.config.max_num_seqs,
             stats=stats,
         )
