@@ -31,6 +31,10 @@ ATTEMPTS = 8
 """How often one segment may lose its replica before its request fails."""
 
 
+PAUSE_SECONDS, MOST_SECONDS = 0.25, 8.0
+"""A segment goes on at once where it loses its first replica; each further time it waits about twice as long."""
+
+
 class NoReplica(RuntimeError):
     """No replica has been there for `Fleet.patience` seconds."""
 
@@ -169,8 +173,10 @@ class Fleet:
                 log.warning("%s; segment %s goes on elsewhere", error, segment.id)
                 self.figures.resumed += 1
                 self.figures.branches += segment.closer is not None
-                # Before anybody else finds out: it is not to be chosen again.
-                self.lose(link.id)
+                # Before anybody else finds out: it is not to be chosen again. By now it may be there anew.
+                if self._links.get(link.id) is link:
+                    self.lose(link.id)
+            await asyncio.sleep(min(MOST_SECONDS, PAUSE_SECONDS * (2**attempt - 1)))
             current = replace(progress.attempt(), id=f"{segment.id}~{attempt + 1}")
         raise SegmentFailed(f"segment {segment.id} lost {ATTEMPTS} replicas, one after the other")
 

@@ -88,8 +88,9 @@ class SegmentServer:
         self._client(router)
         return await self._store.put(reference)
 
-    def status(self, router: str) -> Status:
-        """Also tells that the router lives."""
+    async def status(self, router: str) -> Status:
+        """Also tells that the router lives. Raises if the engine is dead, before Serve finds that out."""
+        await self._engine.check_health()
         self._client(router)
         stats = asdict(self._engine.stats)
         stats |= {"kv_mismatches": self._engine.transfers.mismatches, **self._store.figures()}
