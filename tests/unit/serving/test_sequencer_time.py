@@ -124,7 +124,7 @@ async def stalled(seen: Seen) -> tuple[WordCodec, list[Event], Result]:
     request = GenerationRequest(
         "r", tuple(codec.encode("Q")), Sampling(400, 0.0), ParallelOptions("auto"), "What?", seen=seen
     )
-    sequencer = Sequencer(engine, codec, EngineLimits(1000, True, answer_seconds=0.6))
+    sequencer = Sequencer(engine, codec, EngineLimits(1000, True, answer_seconds=2.0))
     events = [event async for event in sequencer.generate(request)]
     last = events[-1]
     assert isinstance(last, Finished)
@@ -165,7 +165,7 @@ async def test_of_a_branch_that_is_seen_the_unseen_branches_inside_become_empty(
     request = GenerationRequest(
         "r", tuple(codec.encode("Q")), Sampling(400, 0.0), ParallelOptions("auto"), "What?", seen="answer"
     )
-    sequencer = Sequencer(engine, codec, EngineLimits(1000, True, answer_seconds=0.6))
+    sequencer = Sequencer(engine, codec, EngineLimits(1000, True, answer_seconds=2.0))
     last = [event async for event in sequencer.generate(request)][-1]
     assert isinstance(last, Finished)
     first = last.result.blocks[0].branches[0]
@@ -180,7 +180,7 @@ async def test_a_branch_that_waits_for_its_place_in_the_batch_ends_then_too() ->
     request = GenerationRequest(
         "r", tuple(codec.encode("Q")), Sampling(400, 0.0), ParallelOptions("auto"), "What?", seen="all"
     )
-    sequencer = Sequencer(engine, codec, EngineLimits(1000, True, answer_seconds=0.6), Rows(lambda: 1))
+    sequencer = Sequencer(engine, codec, EngineLimits(1000, True, answer_seconds=2.0), Rows(lambda: 1))
     last = [event async for event in sequencer.generate(request)][-1]
     assert isinstance(last, Finished)
     assert [branch.finish for branch in last.result.blocks[0].branches] == ["timeout"] * 3
