@@ -13,7 +13,6 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 QUESTIONS = ("How do I sleep, eat and train well?", "What should a good bread recipe say?")
-MAX_TOKENS = 200
 
 
 @pytest.fixture(scope="module")
@@ -52,19 +51,20 @@ def url(builtin_model: Path) -> Iterator[str]:
 @dataclass(frozen=True)
 class Answer:
     question: str
+    max_tokens: int
     tokens: tuple[int, ...]
     replicas: frozenset[str]
     begun: float
     ended: float
 
 
-async def ask(client: openai.AsyncOpenAI, question: str) -> Answer:
+async def ask(client: openai.AsyncOpenAI, question: str, max_tokens: int) -> Answer:
     """One streamed answer; its tokens come once each, in their order."""
     begun = time.monotonic()
     stream = await client.chat.completions.create(
         model="small",
         messages=[{"role": "user", "content": question}],
-        max_tokens=MAX_TOKENS,
+        max_tokens=max_tokens,
         temperature=0,
         stream=True,
         stream_options={"include_usage": True},
@@ -85,7 +85,7 @@ async def ask(client: openai.AsyncOpenAI, question: str) -> Answer:
     assert usage is not None
     assert usage.completion_tokens == len(tokens)
     replicas = {branch["replica"] for block in blocks for branch in block["branches"]}
-    return Answer(question, tuple(tokens), frozenset(replicas), begun, time.monotonic())
+    return Answer(question, max_tokens, tuple(tokens), frozenset(replicas), begun, time.monotonic())
 
 
 def replicas() -> dict[str, int]:
@@ -97,15 +97,16 @@ def replicas() -> dict[str, int]:
 
 
 async def under_load(
-    url: str, clients: int, until: Callable[[list[Answer]], bool], seconds: float
+    url: str, clients: int, max_tokens: int, until: Callable[[list[Answer]], bool], seconds: float
 ) -> tuple[list[Answer], float]:
     """Clients that ask one question after the other until something is so; their answers, and when it was."""
     answers: list[Answer] = []
     deadline, reached = time.monotonic() + seconds, asyncio.Event()
 
     async def client(number: int, sender: openai.AsyncOpenAI) -> None:
+        await asyncio.sleep(2.0 * number)
         while not reached.is_set():
-            answers.append(await ask(sender, QUESTIONS[number % len(QUESTIONS)]))
+            answers.append(await ask(sender, QUESTIONS[number % len(QUESTIONS)], max_tokens))
 
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=300) as sender:
         running = [asyncio.create_task(client(number, sender)) for number in range(clients)]
@@ -123,10 +124,11 @@ async def under_load(
 
 async def test_scaled_down_and_up_again_under_streams_nothing_is_lost(url: str) -> None:
     # Two requests of three branches are fewer than one replica is meant to have: the other one is stopped under them.
-    before, stopped = await under_load(url, 2, lambda _: "STOPPING" in replicas(), 120)
-    after, _ = await under_load(url, 2, lambda _: replicas() == {"RUNNING": 1}, 120)
+    before, stopped = await under_load(url, 2, 400, lambda _: "STOPPING" in replicas(), 120)
+    after, _ = await under_load(url, 2, 400, lambda _: replicas() == {"RUNNING": 1}, 120)
     assert any(len(it.replicas) == 2 for it in before if it.begun < stopped < it.ended)
     # Six of them are more, and a second replica takes branches.
-    up, _ = await under_load(url, 6, lambda answers: any(len(it.replicas) == 2 for it in answers), 180)
-    for question in QUESTIONS:
-        assert len({it.tokens for it in (*before, *after, *up) if it.question == question}) == 1
+    up, _ = await under_load(url, 6, 160, lambda answers: any(len(it.replicas) == 2 for it in answers), 200)
+    # Greedy answers to the same question are the same, wherever their branches ran and however often these moved.
+    texts = {(it.question, it.max_tokens, it.tokens) for it in (*before, *after, *up)}
+    assert len(texts) == 2 * len(QUESTIONS)
