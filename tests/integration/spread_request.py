@@ -1,10 +1,12 @@
 """A program: serves the builtin model on the two nodes of a Ray cluster that runs, and asks one question twice.
 
-First over HTTP, with the branches spread over the nodes; then with all of them on one. Prints what came as JSON.
+First over HTTP, with the branches spread over the nodes; then with all of them on one, and under another key, so that
+no cached KV of the first answer is used. Prints what came as JSON.
 """
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from multiverse.application import fleet_of, free_port, serving
 from multiverse.config import AppConfig
 from multiverse.serving.api.http import build_asgi
 
+KEYS_ENV = "MULTIVERSE_TEST_API_KEYS"
+SPREAD_KEY, HOME_KEY = "mv-spread", "mv-home"
 BODY = {
     "model": "small",
     "messages": [{"role": "user", "content": "How do I sleep, eat and train well?"}],
@@ -40,9 +44,10 @@ def main(model: str, interface: str) -> None:
                 "max_model_len": 1024,
                 "kv_cache_gib": 0.5,
             },
-            "access": {"keys_env": "MULTIVERSE_TEST_API_KEYS"},
+            "access": {"keys_env": KEYS_ENV},
         }
     )
+    os.environ[KEYS_ENV] = f"{SPREAD_KEY},{HOME_KEY}"
     with serving(config, port=free_port(), quiet=True) as url:
         print(json.dumps(asyncio.run(_ask_twice(config, url, interface))))
 
@@ -52,13 +57,13 @@ async def _ask_twice(config: AppConfig, url: str, interface: str) -> dict[str, A
         addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
         before = _on_the_wire(interface)
         async with httpx.AsyncClient(timeout=200) as client:
-            spread = await _ask(client, f"{url}/chat/completions")
+            spread = await _ask(client, f"{url}/chat/completions", SPREAD_KEY)
         wire = _on_the_wire(interface) - before
         await asyncio.sleep(2.5)  # what was received and given back is told with the next status
         stats = await router.engine.stats()
-        here = httpx.ASGITransport(build_asgi(router.engine, config.name))
+        here = httpx.ASGITransport(build_asgi(router.engine, config.name, access=config.access_control()))
         async with httpx.AsyncClient(transport=here, timeout=200) as client:
-            home = await _ask(client, "http://home/v1/chat/completions")
+            home = await _ask(client, "http://home/v1/chat/completions", HOME_KEY)
         return {
             "replicas": {name: addresses[link.node] for name, link in router.fleet.links.items()},
             "spread": spread,
@@ -71,8 +76,8 @@ async def _ask_twice(config: AppConfig, url: str, interface: str) -> dict[str, A
         }
 
 
-async def _ask(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
-    response = await client.post(url, json=BODY)
+async def _ask(client: httpx.AsyncClient, url: str, key: str) -> dict[str, Any]:
+    response = await client.post(url, json=BODY, headers={"authorization": f"Bearer {key}"})
     response.raise_for_status()
     answer: dict[str, Any] = response.json()
     return answer
