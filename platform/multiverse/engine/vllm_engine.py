@@ -291,7 +291,8 @@ class VllmEngine:
             adopted=adopted,
             exports=segment.exports,
         )
-        rules = Rules(segment.masked, segment.closer, self.end_ids, sampling.max_tokens)
+        masked = (*segment.masked, *self.end_ids) if sampling.ignore_eos else segment.masked
+        rules = Rules(masked, segment.closer, self.end_ids, sampling.max_tokens)
         constrained = sampling.regex or sampling.json_schema or sampling.json_object
         return SamplingParams(
             max_tokens=1 if segment.prefill_only else sampling.max_tokens + closes,

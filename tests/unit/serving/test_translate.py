@@ -104,6 +104,11 @@ def test_json_object() -> None:
     assert chat(response_format={"type": "json_object"})[0].sampling.json_object is True
 
 
+@pytest.mark.parametrize("mode", ["auto", "force", "off"])
+def test_end_of_sequence_is_ignored_in_every_mode(mode: str) -> None:
+    assert chat(parallel={"mode": mode}, ignore_eos=True)[0].sampling.ignore_eos is True
+
+
 @pytest.mark.parametrize(("trained", "mode"), [(True, "auto"), (False, "off")])
 def test_default_mode_is_auto_for_trained_models_only(trained: bool, mode: str) -> None:
     assert chat(engine(trained=trained))[0].parallel.mode == mode
@@ -259,6 +264,11 @@ def test_prompt_longer_than_the_context_is_refused() -> None:
             {"tools": [{"type": "function"}]},
             "tools",
             "tools: tool calls are not parsed here; send tool_choice 'none' or leave tools out",
+        ),
+        (
+            {"ignore_eos": True, "response_format": {"type": "json_object"}},
+            "ignore_eos",
+            "ignore_eos is true: what response_format describes ends by the end of sequence",
         ),
         (
             {"tool_choice": "required"},

@@ -66,6 +66,7 @@ def build_asgi(
             "object": "model",
             "created": created,
             "owned_by": "multiverse",
+            "root": model_name,
             "max_model_len": engine.limits.max_model_len,
         }
 

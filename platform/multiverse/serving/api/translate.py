@@ -91,6 +91,8 @@ def _check_options(body: ChatBody | CompletionBody, mode: Mode) -> None:
     if isinstance(body, ChatBody):
         if body.top_logprobs is not None and not body.logprobs:
             raise bad("top_logprobs", f"top_logprobs is {body.top_logprobs} without logprobs: true")
+        if body.ignore_eos and body.response_format is not None and body.response_format.type != "text":
+            raise bad("ignore_eos", "ignore_eos is true: what response_format describes ends by the end of sequence")
         if body.tools and body.tool_choice != "none":
             raise bad("tools", "tools: tool calls are not parsed here; send tool_choice 'none' or leave tools out")
         if body.tool_choice not in (None, "none", "auto"):
@@ -169,6 +171,7 @@ def _sampling(body: ChatBody | CompletionBody, max_tokens: int, seed: int | None
         seed=seed,
         logprobs=logprobs,
         min_tokens=body.min_tokens,
+        ignore_eos=body.ignore_eos,
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
         repetition_penalty=body.repetition_penalty,
