@@ -67,6 +67,21 @@ def download_prefix(uri: str, target: Path) -> Path:
     return target
 
 
+def download_object(uri: str, target: Path) -> Path:
+    """Download the one object ``s3://bucket/key`` as the file ``target``, checked as `download_prefix` does.
+
+    Raises StorageError.
+    """
+    bucket, prefix = _split(uri)
+    key = prefix.rstrip("/")
+    client = _client()
+    with _errors(uri):
+        head = client.head_object(Bucket=bucket, Key=key)
+        client.download_file(bucket, key, str(target), Config=_transfer())
+    _check(client, bucket, target, Object(key, target.name, head["ContentLength"], head["ETag"].strip('"')))
+    return target
+
+
 def upload_directory(directory: Path, uri: str) -> None:
     """Upload all files under ``directory`` to ``s3://bucket/prefix/`` and check what arrived.
 

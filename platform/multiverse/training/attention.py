@@ -1,0 +1,206 @@
+"""Attention of the layout for training, as transformers' attention implementation "multiverse".
+
+    from multiverse.training.attention import NAME, inputs       (importing it registers the name)
+    model = AutoModelForCausalLM.from_pretrained(directory, attn_implementation=NAME)
+    logits = model(**inputs(batch)).logits
+
+What a token sees travels as the keyword argument ``visibility`` of the model's forward, which transformers hands
+through every layer to the attention function. So it needs no state beside the model: wrappers that move, shard or
+recompute (FSDP2, DeepSpeed, activation checkpointing, peft) pass it on as it is.
+
+Two ways to compute it, chosen by the device of the batch:
+
+- elsewhere than CUDA: SDPA over runs of rows, each with the keys from its example's beginning to its own last row.
+
+      keys     0 ............... n        c  rows before the first hidden key: SDPA's own causal kernel, no mask
+      rows     c c                        m  other rows, in runs: masked, built once per forward and shared by all
+               c c c                         layers
+               m m m m m                     nothing is computed for what is left blank, nor between packed examples
+               m m m m m m m
+
+- CUDA: FlexAttention with a block-sparse mask, in which no n x n tensor ever exists. Its mask and its forward were
+  compared on CPU, where it has no backward; the compiled kernels and their backward were not run.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from multiverse.training.packing import Batch
+
+NAME = "multiverse"
+_RUN = 256
+"""Least rows of a masked run."""
+_RUNS = 8
+"""Most masked runs of an example: with more, less is computed in vain, but gradients are summed more often."""
+
+MaskMod = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Rows ``[start, end)`` that are computed at once, with the keys ``[first, end)``.
+
+    mask: [end - start, end - first] of the queries' dtype, what is added to their scores: 0 or -inf. None: causal, and
+    ``first == start``.
+    """
+
+    start: int
+    end: int
+    first: int
+    mask: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """Which keys each token of one packed sequence sees: those of its own example up to itself, without the hidden.
+
+    starts: [num_tokens] int32. hidden: [num_tokens, depth, 2] int32. Both as in `Batch`.
+    What attention needs of it is made when it is first asked for and kept: make one for each forward.
+    """
+
+    starts: torch.Tensor
+    hidden: torch.Tensor
+    _runs: dict[torch.dtype, list[Run]] = field(default_factory=dict)
+    _block_masks: list[BlockMask] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, batch: Batch) -> "Visibility":
+        return cls(batch.starts, batch.hidden)
+
+    def runs(self, dtype: torch.dtype) -> list[Run]:
+        """All rows as runs, in order, with masks of ``dtype``."""
+        if dtype not in self._runs:
+            self._runs[dtype] = [
+                Run(start, end, first, self._mask(start, end, first, dtype) if masked else None)
+                for start, end, first, masked in self._split()
+            ]
+        return self._runs[dtype]
+
+    def block_mask(self) -> BlockMask:
+        """FlexAttention's mask, for any batch size and number of heads."""
+        if not self._block_masks:
+            # Compiled, it finds the blocks without the dense mask that it otherwise makes of them.
+            make = _compiled(create_block_mask) if self.starts.is_cuda else create_block_mask
+            count = len(self.starts)
+            self._block_masks.append(make(self.mask_mod(), None, None, count, count, device=self.starts.device))
+        return self._block_masks[0]
+
+    def mask_mod(self) -> MaskMod:
+        """Whether ``query`` sees ``key``, in the form that FlexAttention takes."""
+        starts, hidden = self.starts, self.hidden
+
+        def sees(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+            seen = (key <= query) & (key >= starts[query])
+            for depth in range(hidden.shape[1]):
+                seen = seen & ((key < hidden[query, depth, 0]) | (key >= hidden[query, depth, 1]))
+            return seen
+
+        return sees
+
+    def mask_bytes(self) -> int:
+        """Memory of the masks made so far for SDPA."""
+        return sum(run.mask.nbytes for runs in self._runs.values() for run in runs if run.mask is not None)
+
+    def _split(self) -> list[tuple[int, int, int, bool]]:
+        """(start, end, first key, masked) of every run."""
+        count = len(self.starts)
+        firsts = torch.unique(self.starts).tolist()
+        hiding = (self.hidden[..., 1] > self.hidden[..., 0]).any(-1).nonzero()[:, 0].tolist()
+        runs = []
+        for first, end in zip(firsts, [*firsts[1:], count], strict=True):
+            at = bisect_left(hiding, first)
+            front = min(hiding[at], end) if at < len(hiding) else end
+            if front > first:
+                runs.append((first, front, first, False))
+            step = max(_RUN, -(-(end - front) // _RUNS))
+            runs += [(start, min(start + step, end), first, True) for start in range(front, end, step)]
+        return runs
+
+    def _mask(self, start: int, end: int, first: int, dtype: torch.dtype) -> torch.Tensor:
+        device = self.starts.device
+        keys = torch.arange(first, end, dtype=torch.int32, device=device)
+        unseen = keys > torch.arange(start, end, dtype=torch.int32, device=device)[:, None]
+        hidden = self.hidden[start:end]
+        for depth in range(hidden.shape[1]):
+            low, high = hidden[:, depth, 0, None], hidden[:, depth, 1, None]
+            if bool((high > low).any()):
+                unseen |= (keys >= low) & (keys < high)
+        return torch.zeros(unseen.shape, dtype=dtype, device=device).masked_fill_(unseen, float("-inf"))
+
+
+def inputs(batch: Batch) -> dict[str, Any]:
+    """Keyword arguments of a causal model's forward over ``batch``: one row, [1, num_tokens], and its visibility."""
+    return {
+        "input_ids": batch.ids[None],
+        "position_ids": batch.positions[None],
+        "visibility": Visibility.of(batch),
+        "use_cache": False,
+    }
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    visibility: Visibility | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one layer, as transformers calls it.
+
+    query: [1, heads, num_tokens, head_dim]; key, value: [1, kv_heads, num_tokens, head_dim], of the same dtype.
+    Returns [1, num_tokens, heads, head_dim]. Raises ValueError without ``visibility``, with a mask beside it, for more
+    than one sequence, and for dropout.
+    """
+    if visibility is None or attention_mask is not None:
+        raise ValueError(f"the attention {NAME!r} takes what tokens see as visibility=..., and no attention_mask")
+    if query.shape[:3:2] != (1, len(visibility.starts)) or dropout:
+        raise ValueError(
+            f"the attention {NAME!r} takes one packed sequence of {len(visibility.starts)} tokens and no dropout, "
+            f"not {query.shape[0]} of {query.shape[2]} with dropout {dropout}"
+        )
+    if query.is_cuda:
+        output = _compiled(flex_attention)(
+            query, key, value, block_mask=visibility.block_mask(), scale=scaling, enable_gqa=True
+        )
+    else:
+        output = _in_runs(query, key, value, visibility.runs(query.dtype), scaling)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def _in_runs(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, runs: list[Run], scaling: float | None
+) -> torch.Tensor:
+    queries = query.split([run.end - run.start for run in runs], dim=2)
+    outputs = [
+        scaled_dot_product_attention(
+            rows,
+            key[:, :, run.first : run.end],
+            value[:, :, run.first : run.end],
+            attn_mask=run.mask,
+            is_causal=run.mask is None,
+            scale=scaling,
+            enable_gqa=True,
+        )
+        for rows, run in zip(queries, runs, strict=True)
+    ]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=True)
+
+
+AttentionInterface.register(NAME, attention)
