@@ -1,4 +1,4 @@
-"""Storage and ``prepare`` against a real S3 service: seaweedfs on loopback."""
+"""Storage, ``prepare`` and training rows against a real S3 service: seaweedfs on loopback."""
 
 import json
 import shutil
@@ -20,6 +20,7 @@ from multiverse import storage
 from multiverse.models.manifest import Manifest
 from multiverse.models.prepare import prepare
 from multiverse.storage import StorageError, download_prefix, list_prefix, upload_directory
+from multiverse.training.rows import Row, read_rows
 from tests.unit.models.tiny_model import write_base
 
 pytestmark = pytest.mark.slow
@@ -176,6 +177,17 @@ def test_a_checkpoint_on_s3_is_prepared_once(tmp_path: Path, monkeypatch: pytest
     written = (out / "model.safetensors").stat().st_mtime_ns
     assert prepare("s3://models/tiny") == out
     assert (out / "model.safetensors").stat().st_mtime_ns == written
+
+
+def test_training_rows_are_read_from_an_object_and_from_a_prefix(tmp_path: Path) -> None:
+    record = {"id": "one", "question": "q", "chain": "c", "answer": "a"}
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train.jsonl").write_text(json.dumps(record))
+    upload_directory(tmp_path / "rows", "s3://models/data/rows")
+    assert list(read_rows("s3://models/data/rows/train.jsonl")) == [Row("one", "q", "c", "a")]
+    assert list(read_rows("s3://models/data/rows")) == [Row("one", "q", "c", "a")]
+    with pytest.raises(StorageError, match=r"s3://models/data/none.jsonl: .*404"):
+        list(read_rows("s3://models/data/none.jsonl"))
 
 
 def _files(directory: Path) -> dict[str, int]:
