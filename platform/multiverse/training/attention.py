@@ -24,7 +24,7 @@ Two ways to compute it, chosen by the device of the batch:
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -58,22 +58,19 @@ class Run:
     mask: torch.Tensor | None
 
 
-@dataclass(frozen=True)
 class Visibility:
     """Which keys each token of one packed sequence sees: those of its own example up to itself, without the hidden.
 
-    starts: [num_tokens] int32. hidden: [num_tokens, depth, 2] int32. Both as in `Batch`.
-    What attention needs of it is made when it is first asked for and kept: make one for each forward.
+    What attention needs of it is made when it is first asked for and kept: make one for each forward. It is no
+    dataclass, for FSDP would take that apart to cast its tensors, once in every layer.
     """
 
-    starts: torch.Tensor
-    hidden: torch.Tensor
-    _runs: dict[torch.dtype, list[Run]] = field(default_factory=dict)
-    _block_masks: list[BlockMask] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, batch: Batch) -> "Visibility":
-        return cls(batch.starts, batch.hidden)
+    def __init__(self, starts: torch.Tensor, hidden: torch.Tensor) -> None:
+        """starts: [num_tokens] int32. hidden: [num_tokens, depth, 2] int32. Both as in `Batch`."""
+        self.starts = starts
+        self.hidden = hidden
+        self._runs: dict[torch.dtype, list[Run]] = {}
+        self._block_mask: BlockMask | None = None
 
     def runs(self, dtype: torch.dtype) -> list[Run]:
         """All rows as runs, in order, with masks of ``dtype``."""
@@ -86,12 +83,12 @@ class Visibility:
 
     def block_mask(self) -> BlockMask:
         """FlexAttention's mask, for any batch size and number of heads."""
-        if not self._block_masks:
+        if self._block_mask is None:
             # Compiled, it finds the blocks without the dense mask that it otherwise makes of them.
             make = _compiled(create_block_mask) if self.starts.is_cuda else create_block_mask
             count = len(self.starts)
-            self._block_masks.append(make(self.mask_mod(), None, None, count, count, device=self.starts.device))
-        return self._block_masks[0]
+            self._block_mask = make(self.mask_mod(), None, None, count, count, device=self.starts.device)
+        return self._block_mask
 
     def mask_mod(self) -> MaskMod:
         """Whether ``query`` sees ``key``, in the form that FlexAttention takes."""
@@ -141,7 +138,7 @@ def inputs(batch: Batch) -> dict[str, Any]:
     return {
         "input_ids": batch.ids[None],
         "position_ids": batch.positions[None],
-        "visibility": Visibility.of(batch),
+        "visibility": Visibility(batch.starts, batch.hidden),
         "use_cache": False,
     }
 

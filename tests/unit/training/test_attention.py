@@ -1,5 +1,6 @@
 """The attention of the layout against a brute-force one, forward and gradients."""
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,7 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.attention.flex_attention import create_mask, flex_attention
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -111,6 +115,10 @@ def test_nested_documents_alone_and_packed(model: Any, document: Placed) -> None
         attention._RUN = kept
 
 
+def visibility(batch: Batch) -> Visibility:
+    return Visibility(batch.starts, batch.hidden)
+
+
 def nested(branch: int) -> Batch:
     """Two examples, the second one with a block in a branch of a block."""
     goal = ["<Parallel>", "<Goal>", "<Outline>", "</Outline>", "<Outline>", "</Outline>", "</Goal>"]
@@ -122,13 +130,13 @@ def nested(branch: int) -> Batch:
 
 
 def test_rows_without_hidden_keys_are_plainly_causal() -> None:
-    runs = Visibility.of(Batch.of([example(["a"] * 600), example(["b"] * 500)])).runs(torch.float32)
+    runs = visibility(Batch.of([example(["a"] * 600), example(["b"] * 500)])).runs(torch.float32)
     assert [(run.start, run.end, run.first, run.mask) for run in runs] == [(0, 600, 0, None), (600, 1100, 600, None)]
 
 
 def test_the_masks_of_runs_and_the_block_mask_tell_the_same() -> None:
     batch = nested(branch=200)
-    seen = Visibility.of(batch)
+    seen = visibility(batch)
     dense = torch.zeros(len(batch), len(batch), dtype=torch.bool)
     for run in seen.runs(torch.float32):
         rows = run.end - run.start
@@ -152,12 +160,12 @@ def blocks_of(dense: torch.Tensor, size: int) -> torch.Tensor:
 def test_flex_attention_computes_the_same() -> None:
     torch.manual_seed(0)
     batch = nested(branch=60)
-    visibility = Visibility.of(batch)
+    seen = visibility(batch)
     query, key, value = (torch.randn(1, heads, len(batch), 16) for heads in (4, 2, 2))
     module = torch.nn.Identity()
     with torch.no_grad():
-        ours, _ = attention.attention(module, query, key, value, None, visibility=visibility)
-        flex = flex_attention(query, key, value, block_mask=visibility.block_mask(), enable_gqa=True)
+        ours, _ = attention.attention(module, query, key, value, None, visibility=seen)
+        flex = flex_attention(query, key, value, block_mask=seen.block_mask(), enable_gqa=True)
     torch.testing.assert_close(ours, flex.transpose(1, 2), atol=CLOSE, rtol=CLOSE)
 
 
@@ -169,11 +177,36 @@ def test_masks_are_made_once_for_a_forward(model: Any) -> None:
     assert arguments["visibility"].runs(torch.float32) is made
 
 
+def test_masks_are_made_once_under_fsdp_and_checkpointing(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sharded = copy.deepcopy(model)
+    sharded.gradient_checkpointing_enable({"use_reentrant": False})
+    made: list[torch.dtype] = []
+    make = Visibility._mask
+
+    def counted(self: Visibility, start: int, end: int, first: int, dtype: torch.dtype) -> torch.Tensor:
+        made.append(dtype)
+        return make(self, start, end, first, dtype)
+
+    monkeypatch.setattr(Visibility, "_mask", counted)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        for module in (*sharded.model.layers, sharded):
+            fully_shard(module, mesh=mesh, mp_policy=policy)
+        batch = nested(branch=10)
+        logits = sharded(**inputs(batch)).logits[0]
+        torch.nn.functional.cross_entropy(logits.float(), batch.labels).backward()
+    finally:
+        dist.destroy_process_group()
+    assert made == [torch.bfloat16]
+
+
 def test_masks_take_less_than_a_third_of_a_whole_one_in_float32() -> None:
     batch = nested(branch=500)
-    visibility = Visibility.of(batch)
-    visibility.runs(torch.bfloat16)
-    assert visibility.mask_bytes() < 4 * len(batch) ** 2 / 3
+    seen = visibility(batch)
+    seen.runs(torch.bfloat16)
+    assert seen.mask_bytes() < 4 * len(batch) ** 2 / 3
 
 
 def test_activation_checkpointing_changes_nothing(model: Any) -> None:
