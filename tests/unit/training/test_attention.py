@@ -10,9 +10,10 @@ import pytest
 import torch
 import torch.distributed as dist
 from hypothesis import given, settings
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.nn.attention.flex_attention import create_mask, flex_attention
+from torch.nn.attention.flex_attention import create_block_mask, create_mask, flex_attention
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from multiverse.training import attention
@@ -167,6 +168,21 @@ def test_flex_attention_computes_the_same() -> None:
         ours, _ = attention.attention(module, query, key, value, None, visibility=seen)
         flex = flex_attention(query, key, value, block_mask=seen.block_mask(), enable_gqa=True)
     torch.testing.assert_close(ours, flex.transpose(1, 2), atol=CLOSE, rtol=CLOSE)
+
+
+def test_on_cuda_it_is_flex_attention_with_a_block_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+
+    def compile_and_call(function: Any) -> Any:
+        compiled.append(function)
+        return lambda *_, **__: torch.empty(1, 4, 8, 16)
+
+    monkeypatch.setattr(attention, "_compiled", compile_and_call)
+    with FakeTensorMode():
+        query = torch.empty(1, 4, 8, 16, device="cuda")
+        seen = Visibility(torch.empty(8, dtype=torch.int32, device="cuda"), torch.empty(8, 1, 2, device="cuda"))
+        attention.attention(torch.nn.Identity(), query, query, query, None, visibility=seen)
+    assert compiled == [flex_attention, create_block_mask]
 
 
 def test_masks_are_made_once_for_a_forward(model: Any) -> None:
