@@ -24,11 +24,7 @@ Two ways to compute it, chosen by the device of the batch:
 
 from bisect import bisect_left
 from collections.abc import Callable
-<<<<<<< HEAD
-from dataclasses import dataclass, field
-=======
 from dataclasses import dataclass
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
 from functools import cache
 from typing import Any
 
@@ -62,24 +58,6 @@ class Run:
     mask: torch.Tensor | None
 
 
-<<<<<<< HEAD
-@dataclass(frozen=True)
-class Visibility:
-    """Which keys each token of one packed sequence sees: those of its own example up to itself, without the hidden.
-
-    starts: [num_tokens] int32. hidden: [num_tokens, depth, 2] int32. Both as in `Batch`.
-    What attention needs of it is made when it is first asked for and kept: make one for each forward.
-    """
-
-    starts: torch.Tensor
-    hidden: torch.Tensor
-    _runs: dict[torch.dtype, list[Run]] = field(default_factory=dict)
-    _block_masks: list[BlockMask] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, batch: Batch) -> "Visibility":
-        return cls(batch.starts, batch.hidden)
-=======
 class Visibility:
     """Which keys each token of one packed sequence sees: those of its own example up to itself, without the hidden.
 
@@ -93,7 +71,6 @@ class Visibility:
         self.hidden = hidden
         self._runs: dict[torch.dtype, list[Run]] = {}
         self._block_mask: BlockMask | None = None
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
 
     def runs(self, dtype: torch.dtype) -> list[Run]:
         """All rows as runs, in order, with masks of ``dtype``."""
@@ -106,21 +83,12 @@ class Visibility:
 
     def block_mask(self) -> BlockMask:
         """FlexAttention's mask, for any batch size and number of heads."""
-<<<<<<< HEAD
-        if not self._block_masks:
-            # Compiled, it finds the blocks without the dense mask that it otherwise makes of them.
-            make = _compiled(create_block_mask) if self.starts.is_cuda else create_block_mask
-            count = len(self.starts)
-            self._block_masks.append(make(self.mask_mod(), None, None, count, count, device=self.starts.device))
-        return self._block_masks[0]
-=======
         if self._block_mask is None:
             # Compiled, it finds the blocks without the dense mask that it otherwise makes of them.
             make = _compiled(create_block_mask) if self.starts.is_cuda else create_block_mask
             count = len(self.starts)
             self._block_mask = make(self.mask_mod(), None, None, count, count, device=self.starts.device)
         return self._block_mask
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
 
     def mask_mod(self) -> MaskMod:
         """Whether ``query`` sees ``key``, in the form that FlexAttention takes."""
@@ -170,11 +138,7 @@ def inputs(batch: Batch) -> dict[str, Any]:
     return {
         "input_ids": batch.ids[None],
         "position_ids": batch.positions[None],
-<<<<<<< HEAD
-        "visibility": Visibility.of(batch),
-=======
         "visibility": Visibility(batch.starts, batch.hidden),
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
         "use_cache": False,
     }
 
@@ -194,17 +158,12 @@ def attention(
 
     query: [1, heads, num_tokens, head_dim]; key, value: [1, kv_heads, num_tokens, head_dim], of the same dtype.
     Returns [1, num_tokens, heads, head_dim]. Raises ValueError without ``visibility``, with a mask beside it, for more
-<<<<<<< HEAD
     than one sequence, and for dropout. A single token without ``visibility`` is the next one of a generation: it sees
     all keys there are.
     """
     if visibility is None and attention_mask is None and query.shape[2] == 1:
         output = scaled_dot_product_attention(query, key, value, scale=scaling, enable_gqa=True)
         return output.transpose(1, 2).contiguous(), None
-=======
-    than one sequence, and for dropout.
-    """
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
     if visibility is None or attention_mask is not None:
         raise ValueError(f"the attention {NAME!r} takes what tokens see as visibility=..., and no attention_mask")
     if query.shape[:3:2] != (1, len(visibility.starts)) or dropout:

@@ -6,11 +6,7 @@ positions  0 1 2 3 4 | 0 1 2 | 0 1 2 3
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-<<<<<<< HEAD
 from dataclasses import dataclass, fields, replace
-=======
-from dataclasses import dataclass, fields
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
 from itertools import islice
 
 import numpy as np
@@ -73,7 +69,6 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
-<<<<<<< HEAD
     @property
     def asked(self) -> int:
         """How many tokens have a label."""
@@ -83,8 +78,6 @@ class Batch:
         """The same tokens, of which nothing is asked: for a worker that has to take part and has nothing to do."""
         return replace(self, labels=torch.full_like(self.labels, NO_LABEL))
 
-=======
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
     def to(self, device: torch.device | str) -> "Batch":
         """This batch on ``device``."""
         return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))

@@ -1,9 +1,6 @@
 """The attention of the layout against a brute-force one, forward and gradients."""
 
-<<<<<<< HEAD
-=======
 import copy
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,17 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-<<<<<<< HEAD
-from hypothesis import given, settings
-from torch.nn.attention.flex_attention import create_mask, flex_attention
-=======
 import torch.distributed as dist
 from hypothesis import given, settings
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.attention.flex_attention import create_block_mask, create_mask, flex_attention
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from multiverse.training import attention
@@ -124,13 +116,10 @@ def test_nested_documents_alone_and_packed(model: Any, document: Placed) -> None
         attention._RUN = kept
 
 
-<<<<<<< HEAD
-=======
 def visibility(batch: Batch) -> Visibility:
     return Visibility(batch.starts, batch.hidden)
 
 
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
 def nested(branch: int) -> Batch:
     """Two examples, the second one with a block in a branch of a block."""
     goal = ["<Parallel>", "<Goal>", "<Outline>", "</Outline>", "<Outline>", "</Outline>", "</Goal>"]
@@ -142,21 +131,13 @@ def nested(branch: int) -> Batch:
 
 
 def test_rows_without_hidden_keys_are_plainly_causal() -> None:
-<<<<<<< HEAD
-    runs = Visibility.of(Batch.of([example(["a"] * 600), example(["b"] * 500)])).runs(torch.float32)
-=======
     runs = visibility(Batch.of([example(["a"] * 600), example(["b"] * 500)])).runs(torch.float32)
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
     assert [(run.start, run.end, run.first, run.mask) for run in runs] == [(0, 600, 0, None), (600, 1100, 600, None)]
 
 
 def test_the_masks_of_runs_and_the_block_mask_tell_the_same() -> None:
     batch = nested(branch=200)
-<<<<<<< HEAD
-    seen = Visibility.of(batch)
-=======
     seen = visibility(batch)
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
     dense = torch.zeros(len(batch), len(batch), dtype=torch.bool)
     for run in seen.runs(torch.float32):
         rows = run.end - run.start
@@ -180,17 +161,6 @@ def blocks_of(dense: torch.Tensor, size: int) -> torch.Tensor:
 def test_flex_attention_computes_the_same() -> None:
     torch.manual_seed(0)
     batch = nested(branch=60)
-<<<<<<< HEAD
-    visibility = Visibility.of(batch)
-    query, key, value = (torch.randn(1, heads, len(batch), 16) for heads in (4, 2, 2))
-    module = torch.nn.Identity()
-    with torch.no_grad():
-        ours, _ = attention.attention(module, query, key, value, None, visibility=visibility)
-        flex = flex_attention(query, key, value, block_mask=visibility.block_mask(), enable_gqa=True)
-    torch.testing.assert_close(ours, flex.transpose(1, 2), atol=CLOSE, rtol=CLOSE)
-
-
-=======
     seen = visibility(batch)
     query, key, value = (torch.randn(1, heads, len(batch), 16) for heads in (4, 2, 2))
     module = torch.nn.Identity()
@@ -215,7 +185,6 @@ def test_on_cuda_it_is_flex_attention_with_a_block_mask(monkeypatch: pytest.Monk
     assert compiled == [flex_attention, create_block_mask]
 
 
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
 def test_masks_are_made_once_for_a_forward(model: Any) -> None:
     arguments = inputs(nested(branch=20))
     model(**arguments)
@@ -224,13 +193,6 @@ def test_masks_are_made_once_for_a_forward(model: Any) -> None:
     assert arguments["visibility"].runs(torch.float32) is made
 
 
-<<<<<<< HEAD
-def test_masks_take_less_than_a_third_of_a_whole_one_in_float32() -> None:
-    batch = nested(branch=500)
-    visibility = Visibility.of(batch)
-    visibility.runs(torch.bfloat16)
-    assert visibility.mask_bytes() < 4 * len(batch) ** 2 / 3
-=======
 def test_masks_are_made_once_under_fsdp_and_checkpointing(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sharded = copy.deepcopy(model)
     sharded.gradient_checkpointing_enable({"use_reentrant": False})
@@ -261,7 +223,6 @@ def test_masks_take_less_than_a_third_of_a_whole_one_in_float32() -> None:
     seen = visibility(batch)
     seen.runs(torch.bfloat16)
     assert seen.mask_bytes() < 4 * len(batch) ** 2 / 3
->>>>>>> 60077d12845028f8d6fa741aa73806b41ecf631e
 
 
 def test_activation_checkpointing_changes_nothing(model: Any) -> None:
