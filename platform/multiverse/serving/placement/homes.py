@@ -22,7 +22,7 @@ def choose_home(prompt_tokens: int, expected_tokens: int, replicas: Sequence[Rep
         own = costs.prefill(max(1, prompt_tokens - view.cached_prefix_tokens))
         before = costs.step(max(1, view.rows), view.context_tokens)
         after = costs.step(view.rows + 1, view.context_tokens + prompt_tokens)
-        harm = view.rows * (own + expected_tokens * (after - before))
+        harm = view.requests * (own + expected_tokens * (after - before))
         return costs.prefill(view.prefill_tokens) + own + expected_tokens * after + harm
 
     return min([*cached, *least], key=lambda view: (cost(view), view.id)).id

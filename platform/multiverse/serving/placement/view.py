@@ -12,6 +12,7 @@ class ReplicaView:
     cached_prefix_tokens: tokens of this request whose KV is there.
     context_tokens: KV that its rows read at each step, over all rows.
     prefill_tokens: prompt tokens that it was sent and has not computed.
+    requests: that its rows belong to. One whose rows are on several replicas counts on each by its share of them.
     """
 
     id: str
@@ -22,6 +23,7 @@ class ReplicaView:
     cached_prefix_tokens: int = 0
     context_tokens: int = 0
     prefill_tokens: int = 0
+    requests: float = 0.0
 
     @property
     def rows(self) -> int:
@@ -34,6 +36,8 @@ class Block:
 
     prefix_tokens: tokens before the fork; their KV is at home.
     expected_branch_tokens: of one branch, as far as one knows before it is written.
+    prompts: that one replica gets per second, lately, by how many rows it has (index); none with more. prefill: seconds
+    that one of them takes.
     recomputable: another replica may compute the prefix itself; it may not if a closed block is in it.
     """
 
@@ -41,6 +45,8 @@ class Block:
     prefix_tokens: int
     expected_branch_tokens: int
     recomputable: bool = True
+    prompts: tuple[float, ...] = ()
+    prefill: float = 0.0
 
     def room(self, view: ReplicaView, home: str) -> int:
         """How many branches the replica's free KV holds. At home the prefix is there already."""
