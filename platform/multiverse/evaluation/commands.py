@@ -143,7 +143,8 @@ def placement(
 ) -> None:
     """Which replicas should branches run on? Placement policies compared in simulation, on 2 to 1,000 replicas.
 
-    Latencies in seconds. Exits with 1 if adaptive placement is more than 5 % slower than the better of the others anywhere.
+    Latencies in seconds. Exits with 1 if adaptive placement is more than 5 % slower than the better of the others in
+    any cell.
     """
     from multiverse.evaluation.placement.comparison import QUICK, Grid, compare, summary, write_table
     from multiverse.serving.placement.costs import Costs

@@ -16,7 +16,7 @@ COSTS = Costs(ENGINE, Link(0.005, 1e6), Link(0.005, 1e5), kv_bytes=1)
 
 
 def view(id: str, running: int = 0, node: str = "n", free: int = 10_000, cached: int = 0) -> ReplicaView:
-    return ReplicaView(id, node, running, 0, free, cached)
+    return ReplicaView(id, node, running, 0, free, cached, requests=running)
 
 
 def placed(policy: str, replicas: list[ReplicaView], width: int = 4, expected: int = 100) -> list[str]:

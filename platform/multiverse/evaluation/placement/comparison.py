@@ -1,4 +1,4 @@
-"""``multiverse bench placement``: the policies on the same requests, over cluster size, load, and what blocks are like."""
+"""``multiverse bench placement``: the policies on the same requests, over cluster size, load, and kinds of blocks."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -24,8 +24,8 @@ class Grid:
     loads: tuple[float, ...] = (0.2, 0.5, 0.8)
     branches: tuple[str, ...] = tuple(BRANCHES)
     widths: tuple[str, ...] = tuple(WIDTHS)
-    requests: int = 2000
-    per_replica: int = 8
+    requests: int = 1500
+    per_replica: int = 6
 
 
 QUICK = Grid(replicas=(2, 64), loads=(0.2, 0.8), branches=("short", "long"), requests=800)
@@ -64,10 +64,9 @@ def compare(grid: Grid, costs: Costs, seed: int) -> Iterator[Cell]:
     """Every cell in turn, all policies on the same requests."""
     for replicas, load, branches, widths in product(grid.replicas, grid.loads, grid.branches, grid.widths):
         count = max(grid.requests, grid.per_replica * replicas)
-        chains, _ = draw_load(count, load, replicas, branches, widths, costs, seed)
-        figures = {
-            name: Simulation(chains, policy, costs, Cluster(replicas)).run() for name, policy in POLICIES.items()
-        }
+        cluster = Cluster(replicas)
+        chains = draw_load(count, load, replicas, branches, widths, costs, cluster.kv_tokens, seed)
+        figures = {name: Simulation(chains, policy, costs, cluster).run() for name, policy in POLICIES.items()}
         yield Cell(replicas, load, branches, widths, figures)
 
 

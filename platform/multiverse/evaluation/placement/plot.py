@@ -13,8 +13,8 @@ COLOURS = {"home": "tab:blue", "spread": "tab:orange", "adaptive": "tab:green"}
 
 
 def plot(cells: Sequence[Cell], path: Path) -> None:
-    """Mean latency over the better of ``home`` and ``spread``: a panel per branch lengths and widths; in it, cells by load
-    and then by replicas."""
+    """Mean latency over the better of ``home`` and ``spread``: a panel per branch lengths and widths; in it, cells by
+    load and then by replicas."""
     kinds = [(b, w) for w in WIDTHS for b in BRANCHES if any((c.branches, c.widths) == (b, w) for c in cells)]
     columns = min(4, len(kinds))
     rows = -(-len(kinds) // columns)

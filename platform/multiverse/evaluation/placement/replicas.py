@@ -1,8 +1,8 @@
 """Replicas that batch continuously, and the clock they run by: the mechanics of a placement simulation.
 
 Between two changes of a batch all its rows progress alike, one token per step, so what is looked for is not the next
-token but the next row that ends: a replica counts the steps of its batch (``progress``), and a row that joins at 100 and
-wants 32 tokens ends at 132.
+token but the next row that ends: a replica counts the steps of its batch (``progress``), and a row that joins at 100
+and wants 32 tokens ends at 132.
 """
 
 import heapq
@@ -37,8 +37,8 @@ class Clock:
 class Replica:
     """One engine: a batch, what waits for it, and prefills, during which its batch stands still.
 
-    A prefill stalls the batch since vLLM computes up to thousands of prompt tokens in one step, which brings each row one
-    token further, like any other step.
+    A prefill stalls the batch since vLLM computes up to thousands of prompt tokens in one step, which brings each row
+    one token further, like any other step.
     """
 
     __slots__ = (

@@ -3,7 +3,7 @@
 import bisect
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from multiverse.evaluation.placement.replicas import Clock, Replica
@@ -35,9 +35,7 @@ class Ledger:
         self._free = [replica.free for replica in replicas]
         self._ended: deque[tuple[float, int, Share]] = deque()
         self._views = [ReplicaView(replica.id, replica.node, 0, 0, replica.free) for replica in replicas]
-        self._keys = [(0, 0, index) for index in range(len(replicas))]
-        """Of each replica: rows, prompt tokens, index; and the same in ascending order."""
-        self._order = self._keys.copy()
+        self._by_rows, self._by_requests = _Order(len(replicas)), _Order(len(replicas))
         self._changed: set[int] = set()
 
     def sent(self, replica: Replica, share: Share) -> None:
@@ -55,22 +53,31 @@ class Ledger:
 
     def at_most(self, rows: int) -> int:
         """How many replicas have no more rows, as of the last view."""
-        return bisect.bisect_left(self._order, (rows + 1, 0, 0))
+        return self._by_rows.below(rows + 1)
 
-    def arriving(self, cached: Sequence[tuple[Replica, int]], count: int) -> list[ReplicaView]:
-        """Replicas for a request that has no home: those that have tokens of its prompt, and the least loaded."""
+    def all(self) -> list[ReplicaView]:
         self._update()
-        views = [replace(self._views[replica.index], cached_prefix_tokens=tokens) for replica, tokens in cached]
-        there = {replica.index for replica, _ in cached}
-        least = (index for _, _, index in self._order if index not in there)
-        return [*views, *(self._views[index] for index in itertools.islice(least, count))]
+        return self._views.copy()
+
+    def arriving(self, cached: Sequence[tuple[Replica, int]], tokens: int, count: int) -> list[ReplicaView]:
+        """Replicas for a request that has no home: those that have some of its prompt, and those with the fewest rows
+        and with the fewest requests, ``count`` each, that have room for ``tokens`` tokens if any has."""
+        self._update()
+        views = {
+            replica.index: replace(self._views[replica.index], cached_prefix_tokens=had) for replica, had in cached
+        }
+        for order in (self._by_rows, self._by_requests):
+            fitting = (index for index in order if self._free[index] >= tokens)
+            for index in [*itertools.islice(fitting, count)] or itertools.islice(order, count):
+                views.setdefault(index, self._views[index])
+        return list(views.values())
 
     def forking(self, home: Replica, fits: Callable[[ReplicaView], int], count: int) -> list[ReplicaView]:
-        """Replicas for branches: home, its node's, and the ``count`` least loaded that have room."""
+        """Replicas for branches: home, its node's, and the ``count`` others with the fewest rows that have room."""
         self._update()
         begin = home.index // self._per_node * self._per_node
         node = range(begin, min(begin + self._per_node, len(self._replicas)))
-        others = (self._views[index] for _, _, index in self._order if index not in node)
+        others = (self._views[index] for index in self._by_rows if index not in node)
         return [*(self._views[index] for index in node), *itertools.islice(filter(fits, others), count)]
 
     def _update(self) -> None:
@@ -82,23 +89,12 @@ class Ledger:
             self._add(index, share, -1)
         for index in self._changed:
             replica, rows, prefill = self._replicas[index], self._rows[index], self._prefill[index]
-            context = round(self._context[index])
+            context, requests = round(self._context[index]), max(0.0, round(self._requests[index], 6))
             self._views[index] = ReplicaView(
-                replica.id,
-                replica.node,
-                rows,
-                0,
-                self._free[index],
-                0,
-                context,
-                prefill,
-                max(0.0, self._requests[index]),
+                replica.id, replica.node, rows, 0, self._free[index], 0, context, prefill, requests
             )
-            key = (rows, prefill, index)
-            if key != self._keys[index]:
-                del self._order[bisect.bisect_left(self._order, self._keys[index])]
-                bisect.insort(self._order, key)
-                self._keys[index] = key
+            self._by_rows.move(index, rows, prefill)
+            self._by_requests.move(index, requests, prefill)
         self._changed.clear()
 
     def _add(self, index: int, share: Share, sign: int) -> None:
@@ -108,3 +104,24 @@ class Ledger:
         self._free[index] -= sign * share.kv
         self._requests[index] += sign * share.requests
         self._changed.add(index)
+
+
+class _Order:
+    """Indices of replicas, those with the smallest load first, and of equal ones that with the fewest prompt tokens."""
+
+    def __init__(self, count: int) -> None:
+        self._keys = [(0.0, 0, index) for index in range(count)]
+        self._sorted = self._keys.copy()
+
+    def __iter__(self) -> Iterator[int]:
+        return (index for _, _, index in self._sorted)
+
+    def move(self, index: int, load: float, prefill: int) -> None:
+        key, before = (load, prefill, index), self._keys[index]
+        if key != before:
+            del self._sorted[bisect.bisect_left(self._sorted, before)]
+            bisect.insort(self._sorted, key)
+            self._keys[index] = key
+
+    def below(self, load: float) -> int:
+        return bisect.bisect_left(self._sorted, (load, 0, 0))

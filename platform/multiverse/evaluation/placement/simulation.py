@@ -1,7 +1,8 @@
 """Discrete-event simulation of requests with one block each on many replicas, to compare placement policies.
 
-A request: prefill at home, some tokens, a block whose branches run where the policy says, the join at home, some tokens.
-Moved KV takes the links of both replicas, one transfer after the other; a join pulls what other replicas have.
+A request: prefill at home, some tokens, a block whose branches run where the policy says, the join at home, some
+tokens. Moved KV takes the links of both replicas, each of which is busy with one transfer after the other; a join pulls
+what other replicas have.
 """
 
 import statistics
@@ -15,7 +16,7 @@ from multiverse.serving.placement.costs import Costs
 from multiverse.serving.placement.homes import SHORTLIST, choose_home
 from multiverse.serving.placement.policies import Placement
 from multiverse.serving.placement.traffic import Traffic
-from multiverse.serving.placement.view import Block
+from multiverse.serving.placement.view import Block, ReplicaView
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +42,23 @@ class Figures:
 
 @dataclass(slots=True)
 class _Request:
+    """kv: tokens of home's cache that it has or will need, as far as the router knows."""
+
     number: int
     chain: Chain
     home: Replica
+    kv: int
     branches_left: int
     ended: float | None = None
 
 
 @dataclass(slots=True)
 class _Guests:
-    """Branches of a request on one replica that is not its home."""
+    """Branches of a request on one replica. row: what the router takes each for."""
 
     request: _Request
     replica: Replica
+    row: Share
     lengths: list[int]
 
 
@@ -79,7 +84,7 @@ class Simulation:
         count = len(self._requests)
         latencies = sorted(
             request.ended - request.chain.arrival
-            for request in self._requests[count // 5 : count * 9 // 10]
+            for request in self._requests[count // 5 : -(-count * 9 // 10)]
             if request.ended is not None
         )
         decoded = sum(chain.tokens - chain.prompt for chain in self._chains)
@@ -90,21 +95,35 @@ class Simulation:
             self._remote / self._branches,
         )
 
+    @property
+    def unfinished(self) -> int:
+        return sum(request.ended is None for request in self._requests)
+
+    @property
+    def free_tokens(self) -> list[int]:
+        """Of each replica's cache."""
+        return [replica.free for replica in self._replicas]
+
+    def views(self) -> list[ReplicaView]:
+        """What the router knows."""
+        return self._ledger.all()
+
     def _arrive(self, number: int) -> None:
         chain = self._chains[number]
         if number + 1 < len(self._chains):
             self._clock.at(self._chains[number + 1].arrival, self._arrive, number + 1)
         earlier = self._requests[chain.earlier] if chain.earlier is not None else None
         cached = [(earlier.home, earlier.chain.tokens)] if earlier is not None and earlier.ended is not None else []
-        replicas = self._ledger.arriving(cached, SHORTLIST)
-        chosen = choose_home(chain.prompt, self._traffic.openings.expected(LONGEST), replicas, self._costs)
+        expected = self._traffic.openings.expected(LONGEST)
+        replicas = self._ledger.arriving(cached, chain.prompt + expected, SHORTLIST)
+        chosen = choose_home(chain.prompt, expected, replicas, self._costs)
         home = self._by_id[chosen]
-        request = _Request(number, chain, home, len(chain.branches))
+        request = _Request(number, chain, home, chain.prompt + expected, len(chain.branches))
         self._requests.append(request)
         missing = chain.prompt - sum(tokens for replica, tokens in cached if replica is home)
         home.free -= chain.prefix
         self._traffic.prompt(self._clock.now, self._ledger.rows(home), self._costs.prefill(missing))
-        self._ledger.sent(home, Share(1, chain.prompt + chain.head / 2, missing, chain.prefix, 1))
+        self._ledger.sent(home, Share(1, chain.prompt, missing, request.kv, 1))
         home.prefill(missing, self._prefilled, (request, missing))
 
     def _prefilled(self, which: tuple[_Request, int]) -> None:
@@ -116,43 +135,49 @@ class Simulation:
     def _fork(self, request: _Request) -> None:
         chain, home = request.chain, request.home
         self._traffic.openings.add(chain.head)
-        self._ledger.known_to_end(home, Share(1, chain.prompt + chain.head / 2, requests=1))
+        self._ledger.known_to_end(home, Share(1, chain.prompt, kv=request.kv, requests=1))
         # A follow-up's prompt may hold the closed block of the one before.
         block = Block(
             len(chain.branches),
             chain.prefix,
             self._traffic.branches.expected(LONGEST),
             chain.earlier is None,
-            self._traffic.prompts(self._clock.now, self._ledger.at_most),
-            self._traffic.prefill,
+            self._traffic.prompts(self._clock.now, self._ledger.at_most, len(self._replicas)),
         )
         replicas = self._ledger.forking(home, lambda view: block.room(view, home.id), 2 * block.width)
         placed = self._policy.place(block, home.id, replicas, self._costs)
+        # Wherever they run, the branches' KV comes home.
+        expected = block.expected_branch_tokens
+        request.kv = chain.prefix + block.width * expected
+        self._ledger.sent(home, Share(kv=request.kv))
         guests: dict[str, _Guests] = {}
         for id, length in zip(placed, chain.branches, strict=True):
-            guests.setdefault(id, _Guests(request, self._by_id[id], [])).lengths.append(length)
+            if id not in guests:
+                kv = 0 if id == home.id else expected
+                row = Share(1, chain.prefix + expected / 2, kv=kv, requests=1 / block.width)
+                guests[id] = _Guests(request, self._by_id[id], row, [])
+            guests[id].lengths.append(length)
         self._branches += len(placed)
         self._away[request.number] = [there for there in guests.values() if there.replica is not home]
         for there in guests.values():
-            prefix = 0 if there.replica is home else chain.prefix
-            context = sum(chain.prefix + length / 2 for length in there.lengths)
-            computed = self._bring_prefix(block, there) if prefix else 0
-            rows, kv = len(there.lengths), prefix + sum(there.lengths)
-            self._ledger.sent(there.replica, Share(rows, context, computed, kv, rows / block.width))
-            if not prefix:
+            for _ in there.lengths:
+                self._ledger.sent(there.replica, there.row)
+            if there.replica is home:
                 self._begin(there)
+            else:
+                self._bring_prefix(block, there)
 
-    def _bring_prefix(self, block: Block, guests: _Guests) -> int:
-        """Have the prefix pulled or computed, whichever is faster, and then the branches begun. Tokens to compute."""
-        home, replica, prefix = guests.request.home, guests.replica, guests.request.chain.prefix
+    def _bring_prefix(self, block: Block, guests: _Guests) -> None:
+        """Have the prefix pulled or computed, whichever is faster, and then the branches begun."""
+        home, replica, prefix = guests.request.home, guests.replica, block.prefix_tokens
         self._remote += len(guests.lengths)
         replica.free -= prefix
-        pull = self._costs.transfer(prefix, replica.node == home.node)
-        if block.recomputable and self._costs.prefill(prefix) < pull:
+        self._ledger.sent(replica, Share(kv=prefix))
+        if block.recomputable and self._costs.prefill(prefix) < self._costs.transfer(prefix, replica.node == home.node):
+            self._ledger.sent(replica, Share(prefill=prefix))
             replica.prefill(prefix, self._computed, guests)
-            return prefix
-        self._clock.at(self._moved(home, replica, prefix), self._begin, guests)
-        return 0
+        else:
+            self._clock.at(self._moved(home, replica, prefix), self._begin, guests)
 
     def _moved(self, source: Replica, target: Replica, tokens: int) -> float:
         """When the KV of ``tokens`` tokens has arrived: the links take one transfer after the other."""
@@ -175,11 +200,8 @@ class Simulation:
         guests, length = which
         request = guests.request
         self._traffic.branches.add(length)
+        self._ledger.ended(guests.replica, guests.row)
         # At home the branch's KV stays, as the joined request's.
-        kv = 0 if guests.replica is request.home else length
-        self._ledger.ended(
-            guests.replica, Share(1, request.chain.prefix + length / 2, kv=kv, requests=1 / len(request.chain.branches))
-        )
         if guests.replica is request.home:
             request.home.free -= length
         request.branches_left -= 1
@@ -195,8 +217,7 @@ class Simulation:
             guests.replica.free += chain.prefix
             self._ledger.ended(guests.replica, Share(kv=chain.prefix))
             home.free -= tokens
-            self._ledger.sent(home, Share(kv=tokens))
-        self._ledger.sent(home, Share(1, chain.tokens - chain.tail / 2, kv=chain.tail, requests=1))
+        self._ledger.sent(home, Share(1, chain.tokens - chain.tail, kv=chain.tokens - request.kv, requests=1))
         self._clock.at(ready + self._costs.join, self._joined, request)
 
     def _joined(self, request: _Request) -> None:
@@ -207,4 +228,4 @@ class Simulation:
         chain, home = request.chain, request.home
         request.ended = self._clock.now
         home.free += chain.prefix + sum(chain.branches)
-        self._ledger.ended(home, Share(1, chain.tokens - chain.tail / 2, kv=chain.tokens, requests=1))
+        self._ledger.ended(home, Share(1, chain.tokens - chain.tail, kv=chain.tokens, requests=1))

@@ -80,40 +80,30 @@ def _length(draw: random.Random, branches: str) -> int:
     return round(draw.uniform(0.5, 1.5) * mean)
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """Means over requests. rows: tokens decoded. seconds: of a replica whose batches have the best size, where all
-    cached prefixes are found; its inverse is what a replica can serve per second. latency: seconds of a request alone."""
-
-    rows: float
-    seconds: float
-    latency: float
-
-
 def draw_load(
-    count: int, load: float, replicas: int, branches: str, widths: str, costs: Costs, seed: int
-) -> tuple[list[Chain], Demand]:
-    """Requests at ``load`` times what so many replicas can serve."""
+    count: int, load: float, replicas: int, branches: str, widths: str, costs: Costs, kv_tokens: int, seed: int
+) -> list[Chain]:
+    """Requests at ``load`` times what so many replicas can serve, each with ``kv_tokens`` tokens of KV cache."""
     per_second = 1.0
     for _ in range(3):  # how much context follow-ups bring along depends on how fast requests come
         chains = draw_chains(count, per_second, branches, widths, seed)
-        wanted = demand(chains, costs)
-        per_second = load * replicas / wanted.seconds
-    return draw_chains(count, per_second, branches, widths, seed), wanted
+        per_second = load * replicas / demand(chains, costs, kv_tokens)
+    return draw_chains(count, per_second, branches, widths, seed)
 
 
-def demand(chains: Sequence[Chain], costs: Costs) -> Demand:
-    rows = context = prefill = latency = 0.0
+def demand(chains: Sequence[Chain], costs: Costs, kv_tokens: int) -> float:
+    """Seconds that a request takes of a replica, on average, if cached prefixes are found and batches have the best
+    size that the KV cache has room for. Its inverse is what a replica can serve per second."""
+    rows = context = prefill = steps = kv = 0.0
     for chain in chains:
         parts = [(chain.head, chain.prompt), *((length, chain.prefix) for length in chain.branches)]
         parts.append((chain.tail, chain.tokens - chain.tail))
         rows += sum(length for length, _ in parts)
         context += sum(length * (before + length / 2) for length, before in parts)
-        alone = costs.prefill(chain.new_prompt)
-        prefill += alone
-        sequential = (chain.head + chain.tail) * costs.step(1, chain.prefix)
-        width = len(chain.branches)
-        latency += alone + sequential + max(chain.branches) * costs.step(width, width * chain.prefix) + costs.join
+        prefill += costs.prefill(chain.new_prompt)
+        steps += chain.head + max(chain.branches) + chain.tail
+        kv += chain.tokens
     count, per_row = len(chains), context / rows
-    best = min(costs.step(batch, batch * per_row) / batch for batch in range(1, costs.max_rows + 1))
-    return Demand(rows / count, prefill / count + rows / count * best, latency / count)
+    most = min(costs.max_rows, max(1, int(kv_tokens / (kv / count) * rows / steps)))
+    best = min(costs.step(batch, batch * per_row) / batch for batch in range(1, most + 1))
+    return (prefill + rows * best) / count

@@ -1,6 +1,6 @@
 """What a router has running on which replica."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 
 
@@ -18,15 +18,16 @@ class Loads:
     """A request is known by its arrival number, `Segment.priority`."""
 
     def __init__(self) -> None:
-        self._loads: defaultdict[str, Load] = defaultdict(Load)
-        self._rows: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        self._loads: dict[str, Load] = {}
+        self._rows: dict[int, Counter[str]] = {}
+        """By request, its rows on each replica."""
 
     def of(self, replica: str) -> Load:
-        return self._loads[replica]
+        return self._loads.get(replica) or Load()
 
     def begin(self, replica: str, request: int, context: int, prefill: int) -> None:
-        """A segment behind ``context`` tokens, ``prefill`` of which have to be computed first."""
-        load = self._loads[replica]
+        """A segment behind ``context`` tokens, of which ``prefill`` have to be computed."""
+        load = self._loads.setdefault(replica, Load())
         load.rows, load.context, load.prefill = load.rows + 1, load.context + context, load.prefill + prefill
         self._share(request, replica, 1)
 
@@ -37,18 +38,17 @@ class Loads:
         load = self._loads[replica]
         load.rows, load.context = load.rows - 1, load.context - context
         self._share(request, replica, -1)
-
-    def drop(self, replica: str) -> None:
-        """It is gone; its segments end all the same."""
+        if not load.rows:
+            del self._loads[replica]
 
     def _share(self, request: int, replica: str, more: int) -> None:
-        rows = self._rows[request]
-        for sign in (-1, 1):
-            total = rows.total()
+        """Share the request out over its replicas anew, with ``more`` rows on one of them."""
+        before = self._rows.pop(request, Counter())
+        after = Counter(before)
+        after[replica] += more
+        after = +after
+        for sign, rows in ((-1, before), (1, after)):
             for id, count in rows.items():
-                self._loads[id].requests += sign * count / total
-            if sign < 0:
-                rows[replica] += more
-                rows += Counter()
-        if not rows:
-            del self._rows[request]
+                self._loads[id].requests += sign * count / rows.total()
+        if after:
+            self._rows[request] = after

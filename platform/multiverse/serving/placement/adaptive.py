@@ -3,14 +3,13 @@
 Branches are placed one after the other, each where it adds least to
 
     when the last branch has run  +  bringing KV home  +  prefills of others that hold one of the replicas up
-    +  what the rows there lose, because their steps get longer
+    +  what other requests there lose, because their steps get longer
 
 and all of them at home if that turns out to be no worse. The more replicas a block is on, the likelier one of them gets
 a prompt to compute meanwhile, and the join waits for the slowest.
 """
 
 import heapq
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,14 +47,14 @@ def _candidates(block: Block, home: ReplicaView, replicas: Sequence[ReplicaView]
 class _Offer:
     """One replica: how many branches it has (``count``), and what it would take to run more.
 
-    start: seconds until a branch may begin there, but for transfers. pull, back: seconds that home's link is taken by the
-    prefix, and by a branch's KV; fixed: what a transfer takes more. burden: seconds that its rows stand still while it
-    computes the prefix. finish, harm: of the branches it has.
+    start: seconds until a branch may begin there, but for transfers. pull, back: seconds that home's link is taken by
+    the prefix, and by a branch's KV; fixed: what a transfer takes more. burden: seconds that its rows stand still while
+    it computes the prefix. finish, harm, prompts: of the branches it has, see `_Plan`.
     """
 
     __slots__ = (
-        "back", "burden", "context", "count", "fixed", "finish", "harm", "idle_step", "prompts", "pull", "room", "start", "tokens",
-        "view",
+        "back", "burden", "context", "count", "finish", "fixed", "harm", "idle_step", "prompts", "pull", "room",
+        "start", "tokens", "view",
     )  # fmt: skip
 
     def __init__(self, view: ReplicaView, home: ReplicaView, block: Block, costs: Costs) -> None:
@@ -79,8 +78,12 @@ class _Offer:
 
 @dataclass(slots=True)
 class _Plan:
-    """Branches on replicas. finish: seconds until the last has run. sent, back: seconds that home's link is taken by the
-    prefix, and by branches' KV. used: replicas; prompts: they get per second."""
+    """Branches on replicas.
+
+    finish: seconds until the last has run. sent, back: seconds that home's link is taken by the prefix, and by the
+    branches' KV; fixed: what a transfer takes more. harm: seconds that other requests lose. used: how many replicas;
+    prompts: those that they get meanwhile.
+    """
 
     block: Block
     costs: Costs
@@ -124,19 +127,16 @@ class _Plan:
         )
 
     def _run(self, offer: _Offer) -> tuple[float, float, float]:
-        """Of one more branch on that replica: when it has run; of all of the block's there: what the rows that are there
-        lose, weighed, and the prompts that come per second."""
+        """With one more branch on that replica: its finish, harm and prompts."""
         start = offer.start if offer.count else max(offer.start, self.sent + offer.pull + offer.fixed)
         more = offer.count + 1
-        rows, prompts = offer.view.rows + more, self.block.prompts
+        rows = offer.view.rows + more
         step = self.costs.step(rows, offer.view.context_tokens + more * offer.context)
-        harm = offer.view.requests * (offer.burden + offer.tokens * (step - offer.idle_step))
-        return start + offer.tokens * step, harm, prompts[rows] if rows < len(prompts) else 0.0
+        seconds = offer.tokens * step
+        harm = offer.view.requests * (offer.burden + seconds - offer.tokens * offer.idle_step)
+        return start + seconds, harm, self.block.prompts.expected(rows, seconds)
 
     def _cost(self, finish: float, back: float, harm: float, used: int, prompts: float) -> float:
-        """The join waits for the replica with the most prefills: about as many as ``mean`` and, where there are several,
-        a deviation of such counts more."""
-        total = max(0.0, prompts) * finish
-        mean = total / max(1, used)
-        most = min(total, mean + math.sqrt(2 * mean * math.log(max(1, used))))
-        return finish + back + harm + most * self.block.prefill
+        """The join waits for the replica that gets the most prompts, which is about one more than the mean."""
+        most = min(prompts, prompts / max(1, used) + 1.0)
+        return finish + back + harm + most * self.block.prompts.prefill

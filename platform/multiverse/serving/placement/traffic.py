@@ -4,6 +4,8 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 
+from multiverse.serving.placement.view import Prompts
+
 RECENT = 256
 """Of each kind of event, this many are remembered."""
 GUESS = 128
@@ -38,20 +40,17 @@ class Traffic:
         """At ``at`` (seconds), a replica with ``rows`` rows got a prompt whose prefill takes ``seconds``."""
         self._prompts.append((at, rows, seconds))
 
-    @property
-    def prefill(self) -> float:
-        """Seconds that a prompt's prefill takes."""
-        return sum(seconds for _, _, seconds in self._prompts) / len(self._prompts) if self._prompts else 0.0
+    def prompts(self, now: float, at_most: Callable[[int], int], replicas: int) -> Prompts:
+        """at_most: how many of the replicas have so many rows at most.
 
-    def prompts(self, now: float, at_most: Callable[[int], int]) -> tuple[float, ...]:
-        """Prompts per second that one replica gets, by the rows it has (index); none where it has more.
-
-        at_most: how many replicas have so many rows at most. A replica gets a prompt if no other one is less loaded:
-        where prompts go to replicas of at least its rows, and then it is one of those that have no more than it.
+        A replica gets a prompt if no other one is less loaded: where prompts go to replicas of at least its rows, and
+        then it is one of those that have no more than it.
         """
         if len(self._prompts) < 2 or now <= self._prompts[0][0]:
-            return ()
+            return Prompts()
         loads = sorted(rows for _, rows, _ in self._prompts)
-        per_second = 1 / (now - self._prompts[0][0])
-        most = range(loads[-1] + 1)
-        return tuple(per_second * (len(loads) - bisect_left(loads, rows)) / max(1, at_most(rows)) for rows in most)
+        per_second = len(loads) / (now - self._prompts[0][0])
+        shares = ((len(loads) - bisect_left(loads, rows)) / len(loads) for rows in range(loads[-1] + 1))
+        by_rows = tuple(per_second * share / max(1, at_most(rows)) for rows, share in enumerate(shares))
+        prefill = sum(seconds for _, _, seconds in self._prompts) / len(self._prompts)
+        return Prompts(by_rows, per_second / replicas, prefill)

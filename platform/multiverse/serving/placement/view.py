@@ -31,13 +31,32 @@ class ReplicaView:
 
 
 @dataclass(frozen=True, slots=True)
+class Prompts:
+    """Prompts to compute that one replica gets, lately: while it does, its rows stand still.
+
+    by_rows: per second, by how many rows it has (index); none with more. mean: per second, of all replicas.
+    prefill: seconds that one takes.
+    """
+
+    by_rows: tuple[float, ...] = ()
+    mean: float = 0.0
+    prefill: float = 0.0
+
+    def expected(self, rows: int, seconds: float) -> float:
+        """That a replica with so many rows gets within ``seconds``: as many as others, and about one more or less.
+
+        A replica that is less loaded than others gets the next one, and then it is so no longer.
+        """
+        now, mean = (self.by_rows[rows] if rows < len(self.by_rows) else 0.0) * seconds, self.mean * seconds
+        return max(mean - 1.0, min(now, mean + 1.0))
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """A block whose branches are due.
 
     prefix_tokens: tokens before the fork; their KV is at home.
     expected_branch_tokens: of one branch, as far as one knows before it is written.
-    prompts: that one replica gets per second, lately, by how many rows it has (index); none with more. prefill: seconds
-    that one of them takes.
     recomputable: another replica may compute the prefix itself; it may not if a closed block is in it.
     """
 
@@ -45,8 +64,7 @@ class Block:
     prefix_tokens: int
     expected_branch_tokens: int
     recomputable: bool = True
-    prompts: tuple[float, ...] = ()
-    prefill: float = 0.0
+    prompts: Prompts = Prompts()
 
     def room(self, view: ReplicaView, home: str) -> int:
         """How many branches the replica's free KV holds. At home the prefix is there already."""
