@@ -101,11 +101,9 @@ def _ray_node(host: Host, options: Sequence[str], environment: dict[str, str]) -
             time.sleep(0.2)
         yield
     finally:
-        node.send_signal(signal.SIGTERM)
-        try:
-            node.wait(20)
-        except subprocess.TimeoutExpired:
-            node.kill()
+        # Asked to stop, it would wait for the engines; nobody needs what they do any more.
+        _kill(host)
+        node.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 

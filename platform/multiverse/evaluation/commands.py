@@ -144,6 +144,39 @@ def overhead(
 
 
 @app.command()
+def placement(
+    costs: Annotated[Path | None, typer.Option(help="JSON file of other costs; default: those of the package.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the requests; every policy gets the same ones.")] = 0,
+    quick: Annotated[bool, typer.Option(help="A few cells and fewer requests: seconds instead of minutes.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Directory for placement.csv and placement.png.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which replicas should branches run on? Placement policies compared in simulation, on 2 to 1,000 replicas.
+
+    Latencies in seconds. Exits with 1 if adaptive placement is more than 5 % slower than the better of the others in
+    any cell.
+    """
+    from multiverse.evaluation.placement.comparison import QUICK, Grid, compare, summary, write_table
+    from multiverse.serving.placement.costs import Costs
+
+    measured, cells = Costs.load(costs), []
+    for cell in compare(QUICK if quick else Grid(), measured, seed):
+        cells.append(cell)
+        typer.echo(f"{cell.replicas} replicas, load {cell.load:g}, {cell.branches}, {cell.widths}", err=True)
+    report = summary(cells, measured, seed)
+    _table("Placement", report["cells"])
+    worst = ", ".join(str(value) for value in report["worst_cell"])
+    typer.echo(f"adaptive / better of the others, worst cell ({worst}): {report['worst_ratio']:.3f}")
+    if out is not None:
+        from multiverse.evaluation.placement.plot import plot
+
+        out.mkdir(parents=True, exist_ok=True)
+        write_table(cells, out / "placement.csv")
+        plot(cells, out / "placement.png")
+    _end(report, as_json, ok=report["ok"])
+
+
+@app.command()
 def train(
     model: Model = DEFAULT_MODEL,
     repeats: Annotated[int, typer.Option(min=1, help="Steps of each measurement; the median counts.")] = 3,

@@ -8,7 +8,7 @@ from multiverse.engine.measure_costs import EngineCosts, Link
 from multiverse.serving.placement.costs import Costs
 from multiverse.serving.placement.homes import choose_home
 from multiverse.serving.placement.policies import POLICIES
-from multiverse.serving.placement.view import Block, ReplicaView
+from multiverse.serving.placement.view import Block, Prompts, ReplicaView
 
 # 10 ms a step, 1 ms more for each row beyond the first; moving a token takes 1 microsecond on a node, 10 between nodes.
 ENGINE = EngineCosts(((1, 0.010), (64, 0.073)), 0.0, 0.0, 0.001, 0.02)
@@ -16,7 +16,7 @@ COSTS = Costs(ENGINE, Link(0.005, 1e6), Link(0.005, 1e5), kv_bytes=1)
 
 
 def view(id: str, running: int = 0, node: str = "n", free: int = 10_000, cached: int = 0) -> ReplicaView:
-    return ReplicaView(id, node, running, 0, free, cached)
+    return ReplicaView(id, node, running, 0, free, cached, requests=running)
 
 
 def placed(policy: str, replicas: list[ReplicaView], width: int = 4, expected: int = 100) -> list[str]:
@@ -86,3 +86,27 @@ def test_costs_survive_json() -> None:
     assert Costs.from_json(COSTS.to_json()) == COSTS
     with pytest.raises(ValueError, match="costs: "):
         Costs.from_json("{}")
+
+
+def test_a_full_replica_becomes_home_only_where_all_are_full() -> None:
+    assert choose_home(1000, 100, [view("a", free=1000), view("b", 9)], COSTS) == "b"
+    assert choose_home(1000, 100, [view("a", free=1000), view("b", 9, free=1000)], COSTS) == "a"
+
+
+def test_a_block_of_others_weighs_as_one_request_however_many_rows_it_has() -> None:
+    wide = ReplicaView("a", "n", 8, 0, 10_000, requests=1.0)
+    assert choose_home(1000, 10, [wide, view("b", 4)], COSTS) == "a"
+
+
+def test_adaptive_stays_where_a_prompt_would_hold_up_one_of_many_replicas() -> None:
+    calm, busy = Prompts(), Prompts((0.5,) * 64, 0.5, prefill=2.0)
+    replicas = [view(id) for id in "abcd"]
+    blocks = (Block(4, 10, 100, prompts=calm), Block(4, 10, 100, prompts=busy))
+    assert [len(set(POLICIES["adaptive"].place(block, "a", replicas, COSTS))) for block in blocks] == [4, 1]
+
+
+def test_adaptive_reckons_that_replicas_pull_one_after_the_other() -> None:
+    """0.1 s for the prefix each: more than two of the seven others have nothing to gain from it."""
+    slow = Costs(ENGINE, Link(0.0, 5e3), Link(0.0, 5e3), kv_bytes=1)
+    placed = POLICIES["adaptive"].place(Block(8, 500, 20, False), "a", [view(id) for id in "abcdefgh"], slow)
+    assert len(set(placed)) <= 3

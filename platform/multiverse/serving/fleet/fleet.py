@@ -7,6 +7,8 @@ segment --> which replica?   its hint, or where most of its KV is, or where its 
 
 import asyncio
 import logging
+import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -16,11 +18,13 @@ from multiverse.engine.references import KVReference
 from multiverse.engine.resume import Resumption
 from multiverse.engine.segment import Delta, Export, Fork, Placed, Segment, Source
 from multiverse.serving.fleet.ledger import Held, Ledger, export_of
+from multiverse.serving.fleet.loads import Loads
 from multiverse.serving.fleet.messages import Link, ReplicaLost, SegmentFailed, Status
 from multiverse.serving.fleet.prefixes import Prefixes
 from multiverse.serving.placement.costs import Costs
 from multiverse.serving.placement.homes import choose_home
 from multiverse.serving.placement.policies import POLICIES
+from multiverse.serving.placement.traffic import Traffic
 from multiverse.serving.placement.view import Block, ReplicaView
 from multiverse.structure.layout import layout
 from multiverse.structure.tags import Vocabulary
@@ -75,7 +79,8 @@ class Fleet:
         self._links: dict[str, Link] = {}
         self._status: dict[str, Status] = {}
         self._last: dict[str, Status] = {}
-        self._running: Counter[str] = Counter()
+        self._loads = Loads()
+        self._traffic = Traffic()
         self._ledger = Ledger()
         self._prefixes = Prefixes()
         self._came = asyncio.Event()
@@ -167,6 +172,7 @@ class Fleet:
                         if delta is not None:
                             yield delta
                         if item.finish is not None:
+                            self._saw(segment, len(progress.delivered))
                             return
                 raise SegmentFailed(f"segment {segment.id} ended without a reason")
             except ReplicaLost as error:
@@ -190,8 +196,16 @@ class Fleet:
             self.figures.decided["home"] += fork.width
             return Placed((home,) * fork.width, home)
         recomputable = layout(self._vocabulary.kinds(list(fork.tokens))).guarded == 0
-        block = Block(fork.width, len(fork.tokens), fork.expected, recomputable)
-        replicas = POLICIES[self.policy].place(block, home, self._views({}), self.costs)
+        views = self._views({})
+        rows = sorted(view.rows for view in views)
+        block = Block(
+            fork.width,
+            len(fork.tokens),
+            self._traffic.branches.expected(fork.expected),
+            recomputable,
+            self._traffic.prompts(time.monotonic(), lambda most: bisect_right(rows, most), len(rows)),
+        )
+        replicas = POLICIES[self.policy].place(block, home, views, self.costs)
         self.figures.decided.update("home" if replica == home else "remote" for replica in replicas)
         return Placed(replicas, home, keep_prefix=any(replica != home for replica in replicas))
 
@@ -215,8 +229,11 @@ class Fleet:
                 return self._links[held.most_common(1)[0][0]]
             if self._links:
                 cached = self._prefixes.cached(segment.tokens, segment.cache_salt)
-                expected = segment.sampling.max_tokens
-                return self._links[choose_home(len(segment.tokens), expected, self._views(cached), self.costs)]
+                expected = self._traffic.openings.expected(segment.sampling.max_tokens)
+                home = choose_home(len(segment.tokens), expected, self._views(cached), self.costs)
+                prefill = self.costs.prefill(len(segment.tokens) - cached.get(home, 0))
+                self._traffic.prompt(time.monotonic(), self._load(home), prefill)
+                return self._links[home]
             await self.someone()
 
     async def _attempt(self, link: Link, segment: Segment) -> AsyncGenerator[Delta, None]:
@@ -226,19 +243,27 @@ class Fleet:
             self._ledger.hold(ready.lease, Held(link.id, exported, ready.branch_start or 0))
         if segment.branch_start is not None and not segment.prefill_only:
             self.figures.placed["home" if link.id == (segment.home or link.id) else "remote"] += 1
-        self._running[link.id] += 1
+        context = prefill = len(segment.tokens)
+        if segment.sources:
+            prefill = 0
+        else:
+            prefill -= self._prefixes.cached(segment.tokens, segment.cache_salt).get(link.id, 0)
+        self._loads.begin(link.id, segment.priority, context, prefill)
         admitted = False
         try:
             async with aclosing(link.run(ready)) as deltas:
                 async for delta in deltas:
                     if not admitted:
                         admitted = True
+                        self._loads.computed(link.id, prefill)
                         self._prefixes.add(link.id, segment.tokens, segment.cache_salt)
                         self._ledger.release(ready.release)
                         await self._release(self._ledger.release(elsewhere))
                     yield delta
         finally:
-            self._running[link.id] -= 1
+            if not admitted:
+                self._loads.computed(link.id, prefill)
+            self._loads.end(link.id, segment.priority, context)
 
     async def _prepared(self, link: Link, segment: Segment) -> tuple[Segment, list[str]]:
         """The segment as ``link`` can run it, and those leases it gives back that are on other replicas."""
@@ -343,18 +368,29 @@ class Fleet:
                 with suppress(ReplicaLost):
                     await link.release(mine)
 
+    def _saw(self, segment: Segment, tokens: int) -> None:
+        """A segment ended well after so many tokens: others are expected to be alike."""
+        if segment.branch_start is not None and not segment.prefill_only:
+            self._traffic.branches.add(tokens)
+        elif not segment.sources and not segment.prefill_only:
+            self._traffic.openings.add(tokens)
+
     def _views(self, cached: Mapping[str, int]) -> list[ReplicaView]:
         views = []
         for id, link in self._links.items():
-            status = self._status.get(id)
-            running = max(self._running[id], status.running + status.waiting if status is not None else 0)
+            status, load, rows = self._status.get(id), self._loads.of(id), self._load(id)
             free = status.free if status is not None else 2**31
-            views.append(ReplicaView(id, link.node, running, 0, free, cached.get(id, 0)))
+            # Rows of other routers are taken to be like this one's.
+            requests = load.requests * rows / load.rows if load.rows else float(rows)
+            views.append(
+                ReplicaView(id, link.node, rows, 0, free, cached.get(id, 0), load.context, load.prefill, requests)
+            )
         return views
 
     def _load(self, replica: str) -> int:
         status = self._status.get(replica)
-        return max(self._running[replica], status.running + status.waiting if status is not None else 0)
+        rows = self._loads.of(replica).rows
+        return max(rows, status.running + status.waiting if status is not None else 0)
 
     def _least_loaded(self) -> str:
         return min(self._links, key=self._load, default="")

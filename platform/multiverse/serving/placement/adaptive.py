@@ -2,9 +2,11 @@
 
 Branches are placed one after the other, each where it adds least to
 
-    when the block's last branch is back home  +  what the rows there lose, because their steps get longer
+    when the last branch has run  +  bringing KV home  +  prefills of others that hold one of the replicas up
+    +  what other requests there lose, because their steps get longer
 
-and all of them at home if that turns out to be no worse.
+and all of them at home if that turns out to be no worse. The more replicas a block is on, the likelier one of them gets
+a prompt to compute meanwhile, and the join waits for the slowest.
 """
 
 import heapq
@@ -17,81 +19,124 @@ from multiverse.serving.placement.view import Block, ReplicaView
 
 class Adaptive:
     def place(self, block: Block, home: str, replicas: Sequence[ReplicaView], costs: Costs) -> tuple[str, ...]:
-        offers = _offers(block, home, replicas, costs)
-        worst = 0.0
+        at_home = next(view for view in replicas if view.id == home)
+        plan = _Plan(
+            block, costs, [_Offer(view, at_home, block, costs) for view in _candidates(block, at_home, replicas)]
+        )
         for _ in range(block.width):
-            open_ = [offer for offer in offers if offer.count < offer.room] or offers[:1]
-            best = min(open_, key=lambda offer: offer.added(worst))
-            worst = max(worst, best.finish(best.count + 1))
-            best.count += 1
-        spread = worst + sum(offer.harm(offer.count) for offer in offers)
-        stay = offers[0]
-        if stay.room >= block.width and stay.finish(block.width) + stay.harm(block.width) <= spread:
-            return (home,) * block.width
-        return tuple(offer.view.id for offer in offers for _ in range(offer.count))
+            plan.add(plan.best())
+        stay = _Plan(block, costs, [_Offer(at_home, at_home, block, costs)])
+        if stay.offers[0].room >= block.width:
+            for _ in range(block.width):
+                stay.add(stay.offers[0])
+            if stay.cost <= plan.cost:
+                return (home,) * block.width
+        return tuple(offer.view.id for offer in plan.offers for _ in range(offer.count))
+
+
+def _candidates(block: Block, home: ReplicaView, replicas: Sequence[ReplicaView]) -> list[ReplicaView]:
+    """Home first, then the least loaded ones of its node and of others: as many of each as there are branches."""
+    views = [home]
+    for near in (True, False):
+        there = (view for view in replicas if view.id != home.id and (view.node == home.node) == near)
+        fitting = (view for view in there if block.room(view, home.id))
+        views += heapq.nsmallest(block.width, fitting, key=lambda view: (view.rows, view.prefill_tokens, view.id))
+    return views
+
+
+class _Offer:
+    """One replica: how many branches it has (``count``), and what it would take to run more.
+
+    start: seconds until a branch may begin there, but for transfers. pull, back: seconds that home's link is taken by
+    the prefix, and by a branch's KV; fixed: what a transfer takes more. burden: seconds that its rows stand still while
+    it computes the prefix. finish, harm, prompts: of the branches it has, see `_Plan`.
+    """
+
+    __slots__ = (
+        "back", "burden", "context", "count", "finish", "fixed", "harm", "idle_step", "prompts", "pull", "room",
+        "start", "tokens", "view",
+    )  # fmt: skip
+
+    def __init__(self, view: ReplicaView, home: ReplicaView, block: Block, costs: Costs) -> None:
+        self.view, self.room, self.count = view, block.room(view, home.id), 0
+        self.tokens = max(1, block.expected_branch_tokens)
+        self.context = block.prefix_tokens + self.tokens / 2
+        self.idle_step = costs.step(view.rows, view.context_tokens) if view.rows else 0.0
+        self.start = costs.prefill(view.prefill_tokens)
+        self.pull = self.back = self.fixed = self.burden = self.finish = self.harm = self.prompts = 0.0
+        if view.id != home.id:
+            same = view.node == home.node
+            missing = max(0, block.prefix_tokens - view.cached_prefix_tokens)
+            again = costs.prefill(missing)
+            self.fixed = costs.link(same).fixed
+            if block.recomputable and again < costs.transfer(missing, same):
+                self.start, self.burden = self.start + again, again
+            else:
+                self.pull = costs.transfer(missing, same) - self.fixed
+            self.back = costs.transfer(self.tokens, same) - self.fixed
 
 
 @dataclass(slots=True)
-class _Offer:
-    """One replica and how many of the branches it has so far.
+class _Plan:
+    """Branches on replicas.
 
-    room: how many it holds. start: seconds until a branch may begin there. back: seconds to bring its KV home.
-    tokens: of a branch; context: tokens before each of them, on average. weight: what a second of another request's row
-    counts. burden: what preparing the prefix there costs its rows.
+    finish: seconds until the last has run. sent, back: seconds that home's link is taken by the prefix, and by the
+    branches' KV; fixed: what a transfer takes more. harm: seconds that other requests lose. used: how many replicas;
+    prompts: those that they get meanwhile.
     """
 
-    view: ReplicaView
+    block: Block
     costs: Costs
-    room: int
-    start: float
-    back: float
-    tokens: int
-    context: float
-    weight: float
-    burden: float
-    count: int = 0
+    offers: list[_Offer]
+    finish: float = 0.0
+    sent: float = 0.0
+    back: float = 0.0
+    fixed: float = 0.0
+    harm: float = 0.0
+    used: int = 0
+    prompts: float = 0.0
 
-    def finish(self, count: int) -> float:
-        """Seconds until the last of ``count`` branches is back."""
-        rows, context = self.view.rows + count, self.view.context_tokens + count * self.context
-        return self.start + self.tokens * self.costs.step(rows, context) + self.back if count else 0.0
+    @property
+    def cost(self) -> float:
+        return self._cost(self.finish, self.back + self.fixed, self.harm, self.used, self.prompts)
 
-    def harm(self, count: int) -> float:
-        """What the rows that are there lose by ``count`` branches, weighed."""
-        if not count:
-            return 0.0
-        before = self.costs.step(self.view.rows, self.view.context_tokens) if self.view.rows else 0.0
-        after = self.costs.step(self.view.rows + count, self.view.context_tokens + count * self.context)
-        return self.weight * self.view.rows * (self.burden + self.tokens * (after - before))
+    def best(self) -> _Offer:
+        open_ = [offer for offer in self.offers if offer.count < offer.room] or self.offers[:1]
+        return min(open_, key=self._with)
 
-    def added(self, worst: float) -> float:
-        """What one more branch here adds, where the block is back after ``worst`` seconds without it."""
-        more = self.count + 1
-        return max(worst, self.finish(more)) - worst + self.harm(more) - self.harm(self.count)
+    def add(self, offer: _Offer) -> None:
+        finish, harm, prompts = self._run(offer)
+        self.harm += harm - offer.harm
+        self.prompts += prompts - offer.prompts
+        if not offer.count:
+            offer.start = max(offer.start, self.sent + offer.pull + offer.fixed)
+            self.sent += offer.pull
+            self.used += 1
+        self.back, self.fixed = self.back + offer.back, max(self.fixed, offer.fixed)
+        self.finish = max(self.finish, finish)
+        offer.count, offer.finish, offer.harm, offer.prompts = offer.count + 1, finish, harm, prompts
 
+    def _with(self, offer: _Offer) -> float:
+        finish, harm, prompts = self._run(offer)
+        return self._cost(
+            max(self.finish, finish),
+            self.back + offer.back + max(self.fixed, offer.fixed),
+            self.harm + harm - offer.harm,
+            self.used + (not offer.count),
+            self.prompts + prompts - offer.prompts,
+        )
 
-def _offers(block: Block, home: str, replicas: Sequence[ReplicaView], costs: Costs) -> list[_Offer]:
-    """Home first, then the least loaded ones of its node and of others: as many of each as there are branches."""
-    at_home = next(view for view in replicas if view.id == home)
-    views = [at_home]
-    for near in (True, False):
-        there = (view for view in replicas if view.id != home and (view.node == at_home.node) == near)
-        fitting = (view for view in there if block.room(view, home))
-        views += heapq.nsmallest(block.width, fitting, key=lambda view: (view.rows, view.id))
-    return [_offer(view, at_home, block, costs) for view in views]
+    def _run(self, offer: _Offer) -> tuple[float, float, float]:
+        """With one more branch on that replica: its finish, harm and prompts."""
+        start = offer.start if offer.count else max(offer.start, self.sent + offer.pull + offer.fixed)
+        more = offer.count + 1
+        rows = offer.view.rows + more
+        step = self.costs.step(rows, offer.view.context_tokens + more * offer.context)
+        seconds = offer.tokens * step
+        harm = offer.view.requests * (offer.burden + seconds - offer.tokens * offer.idle_step)
+        return start + seconds, harm, self.block.prompts.expected(rows, seconds)
 
-
-def _offer(view: ReplicaView, home: ReplicaView, block: Block, costs: Costs) -> _Offer:
-    tokens, same = max(1, block.expected_branch_tokens), view.node == home.node
-    start, back, burden = costs.prefill(view.prefill_tokens), 0.0, 0.0
-    if view.id != home.id:
-        missing = max(0, block.prefix_tokens - view.cached_prefix_tokens)
-        pull, again = costs.transfer(missing, same), costs.prefill(missing)
-        if block.recomputable and again < pull:
-            start, burden = start + again, again
-        else:
-            start = max(start, pull)
-        back = costs.transfer(tokens, same)
-    context = block.prefix_tokens + tokens / 2
-    # A row of another request is worth as much as this block's share of its own rows.
-    return _Offer(view, costs, block.room(view, home.id), start, back, tokens, context, 1 / block.width, burden)
+    def _cost(self, finish: float, back: float, harm: float, used: int, prompts: float) -> float:
+        """The join waits for the replica that gets the most prompts, which is about one more than the mean."""
+        most = min(prompts, prompts / max(1, used) + 1.0)
+        return finish + back + harm + most * self.block.prompts.prefill

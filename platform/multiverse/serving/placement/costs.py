@@ -59,8 +59,11 @@ class Costs:
 
     def transfer(self, tokens: float, same_node: bool) -> float:
         """Seconds to bring the KV of ``tokens`` tokens from another replica."""
-        link = self.near if same_node else self.far
+        link = self.link(same_node)
         return link.fixed + tokens * self.kv_bytes / link.bytes_per_second if tokens > 0 else 0.0
+
+    def link(self, same_node: bool) -> Link:
+        return self.near if same_node else self.far
 
     @property
     def join(self) -> float:

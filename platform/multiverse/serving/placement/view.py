@@ -12,6 +12,7 @@ class ReplicaView:
     cached_prefix_tokens: tokens of this request whose KV is there.
     context_tokens: KV that its rows read at each step, over all rows.
     prefill_tokens: prompt tokens that it was sent and has not computed.
+    requests: that its rows belong to. One whose rows are on several replicas counts on each by its share of them.
     """
 
     id: str
@@ -22,10 +23,32 @@ class ReplicaView:
     cached_prefix_tokens: int = 0
     context_tokens: int = 0
     prefill_tokens: int = 0
+    requests: float = 0.0
 
     @property
     def rows(self) -> int:
         return self.running + self.waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Prompts to compute that one replica gets, lately: while it does, its rows stand still.
+
+    by_rows: per second, by how many rows it has (index); none with more. mean: per second, of all replicas.
+    prefill: seconds that one takes.
+    """
+
+    by_rows: tuple[float, ...] = ()
+    mean: float = 0.0
+    prefill: float = 0.0
+
+    def expected(self, rows: int, seconds: float) -> float:
+        """That a replica with so many rows gets within ``seconds``: as many as others, and about one more or less.
+
+        A replica that is less loaded than others gets the next one, and then it is so no longer.
+        """
+        now, mean = (self.by_rows[rows] if rows < len(self.by_rows) else 0.0) * seconds, self.mean * seconds
+        return max(mean - 1.0, min(now, mean + 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +64,7 @@ class Block:
     prefix_tokens: int
     expected_branch_tokens: int
     recomputable: bool = True
+    prompts: Prompts = Prompts()
 
     def room(self, view: ReplicaView, home: str) -> int:
         """How many branches the replica's free KV holds. At home the prefix is there already."""
