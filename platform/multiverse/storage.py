@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,48 @@ def upload_directory(directory: Path, uri: str) -> None:
             client.upload_file(str(files[name]), bucket, prefix + name, Config=_transfer())
     for entry in _list(uri):
         _check(client, bucket, files[entry.name], entry)
+
+
+class Prefix:
+    """Single objects under ``s3://bucket/prefix/``, by their names below it. One client, usable from all threads.
+
+    Every method raises StorageError.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._bucket, self._prefix = _split(uri)
+        self._client = _client()
+
+    def list(self) -> tuple[Object, ...]:
+        return _list(self.uri)
+
+    def read(self, name: str) -> bytes:
+        with _errors(self.uri):
+            content: bytes = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read()
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        """The object appears whole: S3 shows nothing of an upload before its end."""
+        with _errors(self.uri):
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=content)
+
+    def upload(self, path: Path, name: str) -> None:
+        with _errors(self.uri):
+            self._client.upload_file(str(path), self._bucket, self._prefix + name, Config=_transfer())
+
+    def download(self, name: str, path: Path) -> None:
+        with _errors(self.uri):
+            self._client.download_file(self._bucket, self._prefix + name, str(path), Config=_transfer())
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Names that are not there are passed over."""
+        for start in range(0, len(names), 1000):  # the most that S3 takes at once
+            keys = [{"Key": self._prefix + name} for name in names[start : start + 1000]]
+            with _errors(self.uri):
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True})
+            for error in answer.get("Errors", ()):
+                raise StorageError(f"{self.uri}: {error.get('Key')} was not deleted: {error.get('Message')}")
 
 
 def _rank(name: str) -> int:

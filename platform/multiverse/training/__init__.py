@@ -1,0 +1,1 @@
+"""Training a Multiverse model: data, packing, attention of the layout, and the curriculum."""
