@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from multiverse.training.checkpoint_store import LocalStore
 from multiverse.training.checkpoints import CheckpointError, Checkpoints, Outcome, Stage
 from multiverse.training.manifests import DamagedError, File, Manifest, Progress, Run, kept
 from multiverse.training.workers import Workers
@@ -35,7 +36,7 @@ class Kit:
 
     def open(self, keep_last: int = 10, keep_best: int = 0, run: Run = RUN) -> Checkpoints:
         return Checkpoints(
-            str(self.location),
+            LocalStore(self.location),
             run,
             staging=self.staging,
             keep_last=keep_last,
@@ -216,7 +217,7 @@ def test_files_may_be_written_while_staging(kit: Kit) -> None:
 def test_two_workers_make_one_checkpoint_or_none(kit: Kit) -> None:
     workers = two_workers()
     ranks = [
-        Checkpoints(str(kit.location), RUN, staging=kit.staging, workers=worker, report=kit.outcomes.append)
+        Checkpoints(LocalStore(kit.location), RUN, staging=kit.staging, workers=worker, report=kit.outcomes.append)
         for worker in workers
     ]
 
