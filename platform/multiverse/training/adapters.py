@@ -82,12 +82,11 @@ class MergedWeights(Mapping[str, torch.Tensor]):
         return len(self._names)
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        module = name.removesuffix(".weight")
+        module, parts = name.removesuffix(".weight"), self._names[name]
         weight = self._base[name].float()
-        if f"{module}{_ROWS}" in self._names[name]:
-            rows = self._tensors[f"{module}{_ROWS}"]
-            weight[self._indices(module)] = rows.float()
-        if f"{module}.lora_A.weight" in self._names[name]:
+        if f"{module}{_ROWS}" in parts:
+            weight[self._indices(module)] = self._tensors[f"{module}{_ROWS}"].float()
+        if f"{module}.lora_A.weight" in parts:
             up, down = self._tensors[f"{module}.lora_B.weight"], self._tensors[f"{module}.lora_A.weight"]
             rank = self._config["r"]
             scale = self._config["lora_alpha"] / (math.sqrt(rank) if self._config.get("use_rslora") else rank)

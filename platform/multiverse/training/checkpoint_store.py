@@ -29,7 +29,9 @@ T = TypeVar("T")
 
 
 class Store(Protocol):
-    """All methods raise OSError or StorageError where the storage fails."""
+    """All methods raise OSError or StorageError where the storage fails. location: as it was given, for messages."""
+
+    location: str
 
     def listing(self) -> dict[int, dict[str, int]]:
         """Step -> file name -> bytes, of everything that is there, whole or not."""
@@ -52,7 +54,7 @@ class Store(Protocol):
 
 
 def open_store(location: str) -> Store:
-    """location: a directory, or ``s3://bucket/prefix``."""
+    """location: a directory that all workers see, or ``s3://bucket/prefix``."""
     return S3Store(location) if location.startswith("s3://") else LocalStore(Path(location))
 
 
@@ -65,6 +67,7 @@ class LocalStore:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.absolute()
+        self.location = str(self._directory)
 
     def listing(self) -> dict[int, dict[str, int]]:
         found: dict[int, dict[str, int]] = {}
@@ -106,7 +109,7 @@ class S3Store:
     """A prefix of a bucket. Beside boto3's own retries, what fails is tried ``attempts`` times with growing pauses."""
 
     def __init__(self, uri: str, *, attempts: int = 5, first_pause: float = 1.0) -> None:
-        self._uri, self._attempts, self._first_pause = uri, attempts, first_pause
+        self.location, self._attempts, self._first_pause = uri.rstrip("/"), attempts, first_pause
         self._prefix = Prefix(uri)
 
     def listing(self) -> dict[int, dict[str, int]]:

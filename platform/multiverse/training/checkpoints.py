@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from multiverse.storage import StorageError
-from multiverse.training.checkpoint_store import open_store, step_name
+from multiverse.training.checkpoint_store import Store, step_name
 from multiverse.training.manifests import MANIFEST, DamagedError, File, Manifest, Progress, Run, kept, merged
 from multiverse.training.workers import Gather, Workers
 
@@ -48,10 +48,9 @@ class Outcome:
 
 
 class Checkpoints:
-    """The checkpoints of one run at ``location``, a directory that all workers see or ``s3://bucket/prefix``.
+    """The checkpoints of one run in ``store`` (`open_store`), to which nobody else may write.
 
-    Each worker has one, and calls `resume`, before anything else, and `save` when the others do. Nobody else may write
-    to ``location``.
+    Each worker has one, and calls `resume`, before anything else, and `save` when the others do.
 
     keep_last, keep_best: the newest, and those of the lowest metric, that stay when a newer one is valid.
     staging: a directory of this node for files on their way. report: told of every outcome, on the thread that saves.
@@ -60,7 +59,7 @@ class Checkpoints:
 
     def __init__(
         self,
-        location: str,
+        store: Store,
         run: Run,
         *,
         staging: Path,
@@ -71,11 +70,11 @@ class Checkpoints:
     ) -> None:
         if keep_last < 1 or keep_best < 0:
             raise ValueError(f"keep_last is {keep_last} and keep_best {keep_best}: at least 1 and 0 are needed")
-        self.location, self.saved, self.failed, self.skipped = location, 0, 0, 0
+        self.saved, self.failed, self.skipped = 0, 0, 0
         self._run, self._keep_last, self._keep_best, self._report = run, keep_last, keep_best, report
         self._workers = workers or Workers.alone()
         self._leads = self._workers.rank == 0
-        self._store = open_store(location)
+        self._store = store
         self._cache = staging / "fetched"
         self._staging = staging / f"rank-{self._workers.rank:05d}"
         self._thread: threading.Thread | None = None
@@ -122,11 +121,12 @@ class Checkpoints:
         agree = self._workers.agree
         candidates = self._together(agree, lambda: self._valid() if self._leads else [])[0]
         for manifest in candidates:
+            name = f"{self._store.location}/{step_name(manifest.step)}"
             saved, ours = manifest.run.config_fingerprint, self._run.config_fingerprint
             if saved != ours:
                 raise CheckpointError(
-                    f"{self.location}/{step_name(manifest.step)} was saved under the configuration {saved}, this is "
-                    f"{ours}: choose another location, or remove what is there"
+                    f"{name} was saved under the configuration {saved}, this is {ours}: choose another location, or "
+                    "remove what is there"
                 )
             problems = self._together(agree, partial(self._try_fetch, manifest))
             if not any(problems):
@@ -134,7 +134,7 @@ class Checkpoints:
                 return manifest, self._fetch(manifest, ())
             if self._leads:
                 problem = next(problem for problem in problems if problem)
-                log.warning("%s/%s is passed over: %s", self.location, step_name(manifest.step), problem)
+                log.warning("%s is passed over: %s", name, problem)
         return None
 
     def newest(self) -> Manifest | None:
@@ -226,7 +226,7 @@ class Checkpoints:
                 manifest.check_sizes(sizes)
                 valid.append(manifest)
             except DamagedError as error:
-                log.warning("%s/%s is passed over: %s", self.location, step_name(step), error)
+                log.warning("%s/%s is passed over: %s", self._store.location, step_name(step), error)
         return valid
 
     def _try_fetch(self, manifest: Manifest) -> str | None:

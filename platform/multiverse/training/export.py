@@ -1,12 +1,11 @@
 """From trained weights to what is served: a prepared checkpoint with the tags' manifest, or a LoRA adapter.
 
 base (prepared)     config.json, tokenizer, chat template, licence  ->  copied
-                    *.safetensors, one tensor in memory at a time   ->  trained tensor, or the base's if it was frozen
+                    *.safetensors, one shard in memory at a time    ->  trained tensor, or the base's if it was frozen
                     multiverse.json                                 ->  trained, and a fingerprint of its own
 """
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -25,9 +24,6 @@ from multiverse.models.manifest import FILE_NAME, Manifest
 from multiverse.storage import upload_directory
 from multiverse.training.adapters import MergedWeights, write_adapter
 
-_INDEX = "model.safetensors.index.json"
-_SHARD_BYTES = 4 * 2**30
-
 
 class ExportError(ValueError):
     """The weights are not those of a model trained from this base."""
@@ -44,7 +40,7 @@ def export_model(weights: Mapping[str, torch.Tensor], base: Path, target: str, *
         tensors = BaseWeights(base)
         _check(weights, tensors)
         for path in base.iterdir():
-            if path.is_file() and path.suffix != ".safetensors" and path.name not in (_INDEX, FILE_NAME):
+            if path.is_file() and path.suffix != ".safetensors" and path.name != FILE_NAME:
                 shutil.copyfile(path, directory / path.name)
         digests = _write_shards(weights, tensors, directory)
         before = Manifest.load(base)
@@ -60,19 +56,26 @@ def export_merged(adapter: Path, base: Path, target: str, *, trained: bool = Tru
 
 
 def export_adapter(weights: Mapping[str, torch.Tensor], config: Any, base: Path, target: str) -> None:
-    """Write a peft adapter to ``target``, a new directory or ``s3://bucket/prefix``; arguments as of `write_adapter`."""
+    """Write a peft adapter to ``target``, a new directory or ``s3://bucket/prefix``. The rest: see `write_adapter`."""
     with _target(target) as directory:
         write_adapter(weights, config, base, directory)
 
 
 class BaseWeights(Mapping[str, torch.Tensor]):
-    """The tensors of a Hugging Face directory's shards, read one at a time."""
+    """The tensors of a Hugging Face directory, read one at a time."""
 
     def __init__(self, directory: Path) -> None:
         self._shards: dict[str, Path] = {}
         for shard in sorted(directory.glob("*.safetensors")):
             with safe_open(shard, framework="pt") as file:
                 self._shards |= dict.fromkeys(file.keys(), shard)
+
+    def shards(self) -> dict[Path, list[str]]:
+        """The names of the tensors in each file."""
+        return {
+            shard: [name for name in self if self._shards[name] == shard]
+            for shard in dict.fromkeys(self._shards.values())
+        }
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shards)
@@ -93,44 +96,22 @@ def _check(weights: Mapping[str, torch.Tensor], base: BaseWeights) -> None:
 
 
 def _write_shards(weights: Mapping[str, torch.Tensor], base: BaseWeights, directory: Path) -> list[str]:
-    """Write all shards and their index. Returns their SHA-256."""
-    groups = list(_groups(base))
-    index: dict[str, str] = {}
-    digests, total = [], 0
-    for number, names in enumerate(groups, 1):
-        shard = f"model-{number:05d}-of-{len(groups):05d}.safetensors" if len(groups) > 1 else "model.safetensors"
+    """Write the base's shards with these weights. Its index stays right: sizes do not change. Returns their SHA-256."""
+    digests = []
+    for shard, names in base.shards().items():
         tensors = {}
         for name in names:
             original = base[name]
-            tensor = weights[name] if name in weights else original
+            tensor = weights.get(name, original)
             if tensor.shape != original.shape:
                 raise ExportError(f"{name} has shape {list(tensor.shape)}, the base's has {list(original.shape)}")
             tensors[name] = tensor.to(original.dtype).contiguous()
-            index[name] = shard
-            total += tensors[name].nbytes
-        save_file(tensors, directory / shard, metadata={"format": "pt"})
+        save_file(tensors, directory / shard.name, metadata={"format": "pt"})
         # safetensors makes files that only their owner can read; a model volume has many users.
-        (directory / shard).chmod(0o644)
-        with (directory / shard).open("rb") as file:
+        (directory / shard.name).chmod(0o644)
+        with (directory / shard.name).open("rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-    if len(groups) > 1:
-        content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(index.items()))}
-        (directory / _INDEX).write_text(json.dumps(content) + "\n", encoding="utf-8")
     return digests
-
-
-def _groups(base: BaseWeights) -> Iterator[list[str]]:
-    """The base's tensors in groups that fit a shard."""
-    group: list[str] = []
-    size = 0
-    for name in base:
-        tensor_size = base[name].nbytes
-        if group and size + tensor_size > _SHARD_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(name)
-        size += tensor_size
-    yield group
 
 
 @contextmanager
