@@ -1,5 +1,6 @@
 """Storage, ``prepare`` and training rows against a real S3 service: seaweedfs on loopback."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from multiverse import storage
 from multiverse.models.manifest import Manifest
 from multiverse.models.prepare import prepare
 from multiverse.storage import StorageError, download_prefix, list_prefix, upload_directory
+from multiverse.training.rows import Row, read_rows
 from tests.integration.object_store import environment, free_ports, object_store
 from tests.unit.models.tiny_model import write_base
 

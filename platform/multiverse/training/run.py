@@ -16,6 +16,7 @@ from multiverse.models.manifest import Manifest
 from multiverse.models.prepare import prepare
 from multiverse.models.tokens import Tokens
 from multiverse.training.adapters import write_adapter
+from multiverse.training.checkpoint_store import open_store
 from multiverse.training.checkpoints import Checkpoints, Outcome
 from multiverse.training.config import TrainConfig
 from multiverse.training.curriculum import Curriculum, Form
@@ -89,7 +90,7 @@ class Training:
         self._staging = tempfile.TemporaryDirectory(prefix="multiverse-train-")
         self._ties = Workers.of_process_group() if dist.is_initialized() else Workers.alone()
         self._checkpoints = Checkpoints(
-            f"{config.out.rstrip('/')}/checkpoints",
+            open_store(f"{config.out.rstrip('/')}/checkpoints"),
             run,
             keep_last=config.checkpoints.keep_last,
             keep_best=config.checkpoints.keep_best,
