@@ -172,6 +172,29 @@ def tasks(
         write_tasks(out, families.split(",") if families else None, split, count, seed)
 
 
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Directory, hub id, s3:// prefix or builtin:...")],
+    suite: Annotated[str, typer.Option(help="generated: held-out tasks of docs/tasks.md.")] = "generated",
+    against: Annotated[
+        str | None, typer.Option(help="A sequential model that answers the same, for comparison.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 500,
+    seed: Annotated[int, typer.Option(help="Another seed, other tasks.")] = 0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Tasks at the same time.")] = 32,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 600,
+    speed_pairs: Annotated[int, typer.Option(help="With --against: tasks that both answer one at a time.")] = 20,
+    out: Annotated[Path | None, typer.Option(help="Folder for answers and report; a run goes on from there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Does a model go parallel where it should, in valid structure, and is it right? Greedy, on the engine."""
+    from multiverse.commands.evaluate import end, run
+
+    with _said_plainly():
+        report = run(model, against, suite, count, seed, concurrency, max_tokens, speed_pairs, out)
+        end(report, out, as_json)
+
+
 @contextmanager
 def _said_plainly() -> Iterator[None]:
     """What the user can put right is one line on stderr, not a traceback."""

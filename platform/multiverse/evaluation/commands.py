@@ -50,7 +50,7 @@ def lossless(
         config = _config(model, dtype="float32", enforce_eager=True, block_size=32, self_test=False)
         report = asyncio.run(measure(config, chains or [], max_tokens, concurrency or [1, 16]))
     rows = [{"phase": name, **figures} for name, figures in report.pop("phases").items()]
-    _table("Lossless merge", rows)
+    show_table("Lossless merge", rows)
     for line in (*report["greedy_unequal"], *report["ties"]):
         typer.echo(f"  {line}")
     _end(report | {"phases": rows}, as_json, ok=report["ok"])
@@ -75,13 +75,13 @@ def join(
 
         served = _served(model, replicas, {"enforce_eager": eager, "self_test": False, "max_model_len": 8192})
         report = measure_join(served, nodes, megabytes, repeats)
-        _table("KV between replicas", [{"figure": name, "value": value} for name, value in report.items()])
+        show_table("KV between replicas", [{"figure": name, "value": value} for name, value in report.items()])
         _end(report, as_json)
         return
     from multiverse.evaluation.timing import measure_joins
 
     rows = asyncio.run(measure_joins(_config(model, enforce_eager=eager, self_test=False), repeats))
-    _table("Join", rows)
+    show_table("Join", rows)
     _end({"joins": rows}, as_json)
 
 
@@ -91,7 +91,7 @@ def speed(model: Model = DEFAULT_MODEL, eager: Eager = False, repeats: Repeats =
     from multiverse.evaluation.timing import measure_speed
 
     rows = asyncio.run(measure_speed(_config(model, enforce_eager=eager, self_test=False), repeats))
-    _table("Speed-up", rows)
+    show_table("Speed-up", rows)
     _end({"speed": rows}, as_json)
 
 
@@ -123,7 +123,7 @@ def load(
         report = measure_throughput(config, Load(seconds, clients, cancelled=0.0), slices, nodes)
     else:
         report = measure_load(config, Load(seconds, clients, kills if chaos else 0), nodes)
-    _table("Load", [{"figure": name, "value": str(value)} for name, value in report.items()])
+    show_table("Load", [{"figure": name, "value": str(value)} for name, value in report.items()])
     _end(report, as_json, ok=report["ok"])
 
 
@@ -139,7 +139,7 @@ def overhead(
 
     engine = {"enforce_eager": eager, "max_model_len": 2048, "kv_cache_gib": 0.5, "self_test": False}
     report = measure_overhead(_served(model, 1, engine, placement="home"), pairs)
-    _table("Overhead of the HTTP path", [report])
+    show_table("Overhead of the HTTP path", [report])
     _end(report, as_json, ok=report["ok"])
 
 
@@ -156,7 +156,7 @@ def placement(
     Latencies in seconds. Exits with 1 if adaptive placement is more than 5 % slower than the better of the others in
     any cell.
     """
-    from multiverse.evaluation.placement.comparison import QUICK, Grid, compare, summary, write_table
+    from multiverse.evaluation.placement.comparison import QUICK, Grid, compare, summary
     from multiverse.serving.placement.costs import Costs
 
     measured, cells = Costs.load(costs), []
@@ -164,14 +164,14 @@ def placement(
         cells.append(cell)
         typer.echo(f"{cell.replicas} replicas, load {cell.load:g}, {cell.branches}, {cell.widths}", err=True)
     report = summary(cells, measured, seed)
-    _table("Placement", report["cells"])
+    show_table("Placement", report["cells"])
     worst = ", ".join(str(value) for value in report["worst_cell"])
     typer.echo(f"adaptive / better of the others, worst cell ({worst}): {report['worst_ratio']:.3f}")
     if out is not None:
         from multiverse.evaluation.placement.plot import plot
 
         out.mkdir(parents=True, exist_ok=True)
-        write_table(cells, out / "placement.csv")
+        writeshow_table(cells, out / "placement.csv")
         plot(cells, out / "placement.png")
     _end(report, as_json, ok=report["ok"])
 
@@ -187,7 +187,7 @@ def train(
     from multiverse.models.prepare import prepare
 
     report = measure_training(prepare(model), repeats)
-    _table("Training, forward and backward", report["lengths"])
+    show_table("Training, forward and backward", report["lengths"])
     _end(report, as_json, ok=report["ok"])
 
 
@@ -207,7 +207,8 @@ def _served(
     return AppConfig.of(values | {"access": {"keys_env": "MULTIVERSE_BENCH_API_KEYS"}})
 
 
-def _table(title: str, rows: Sequence[dict[str, Any]]) -> None:
+def show_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows that all have the same fields."""
     from rich.console import Console
     from rich.table import Table
 
