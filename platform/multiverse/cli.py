@@ -176,9 +176,7 @@ def tasks(
 def evaluate(
     model: Annotated[str, typer.Argument(help="Directory, hub id, s3:// prefix or builtin:...")],
     suite: Annotated[str, typer.Option(help="generated: held-out tasks of docs/tasks.md.")] = "generated",
-    against: Annotated[
-        str | None, typer.Option(help="A sequential model that answers the same, for comparison.")
-    ] = None,
+    against: Annotated[str | None, typer.Option(help="A sequential model that answers the same.")] = None,
     count: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 500,
     seed: Annotated[int, typer.Option(help="Another seed, other tasks.")] = 0,
     concurrency: Annotated[int, typer.Option(min=1, help="Tasks at the same time.")] = 32,

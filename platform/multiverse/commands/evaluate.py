@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -108,7 +109,6 @@ async def _speed(
     ours: Any, theirs: Any, mode: str, tasks: Sequence[tuple[int, Task]], max_tokens: int
 ) -> dict[str, Any]:
     """Seconds at batch 1, in turn; the median of the ratios, and of those per token."""
-    import statistics
 
     ratios, per_token, x = [], [], []
     for number, task in tasks:

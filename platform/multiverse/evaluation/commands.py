@@ -171,7 +171,7 @@ def placement(
         from multiverse.evaluation.placement.plot import plot
 
         out.mkdir(parents=True, exist_ok=True)
-        writeshow_table(cells, out / "placement.csv")
+        write_table(cells, out / "placement.csv")
         plot(cells, out / "placement.png")
     _end(report, as_json, ok=report["ok"])
 
