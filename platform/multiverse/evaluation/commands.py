@@ -156,7 +156,7 @@ def placement(
     Latencies in seconds. Exits with 1 if adaptive placement is more than 5 % slower than the better of the others in
     any cell.
     """
-    from multiverse.evaluation.placement.comparison import QUICK, Grid, compare, summary
+    from multiverse.evaluation.placement.comparison import QUICK, Grid, compare, summary, write_table
     from multiverse.serving.placement.costs import Costs
 
     measured, cells = Costs.load(costs), []
