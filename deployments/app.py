@@ -67,6 +67,8 @@ def _scale(config: AppConfig) -> dict[str, Any]:
             max_replicas=scaling.max_replicas,
             initial_replicas=config.replicas,
             target_ongoing_requests=scaling.target_segments,
+            upscale_delay_s=scaling.upscale_seconds,
+            downscale_delay_s=scaling.downscale_seconds,
             policy=AutoscalingPolicy(policy_function="deployments.scaling:by_segments"),
         )
     }

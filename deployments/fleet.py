@@ -19,7 +19,6 @@ from multiverse.serving.fleet.link import ReplicaLink
 from multiverse.serving.fleet.messages import ReplicaLost
 from multiverse.serving.fleet.reducing import FleetReduction
 from multiverse.serving.placement.costs import Costs
-from multiverse.serving.placement.policies import POLICIES
 from multiverse.serving.sequencing.session import EngineLimits
 
 log = logging.getLogger(__name__)
@@ -50,14 +49,15 @@ class RayFleet:
         hello = await engines.hello.remote(replica="")
         costs = _costs(hello)
         manifest = Manifest.load(model)
-        fleet = Fleet(manifest.vocabulary(), costs, POLICIES[config.placement])
+        fleet = Fleet(manifest.vocabulary(), costs, config.placement)
         self = cls(name, engines, reducers, fleet)
         merging = Reducers(reducers)
         await merging.start()
         limits = EngineLimits(
             hello["max_model_len"], manifest.trained, config.branch_seconds, config.answer_seconds, config.reduce
         )
-        self.engine = FleetEngine(fleet, model, limits, FleetReduction(merging.links, fleet.where), name)
+        reduction = FleetReduction(merging.links, fleet.where)
+        self.engine = FleetEngine(fleet, model, limits, reduction, name, config.routers)
         self._unwatch = watch(ENGINES, self._heard)
         await fleet.someone()
         return self
@@ -100,10 +100,10 @@ class RayFleet:
                 log.warning("%s", error)
             except asyncio.CancelledError:
                 # Serve does not route to it any more: it is gone, or drains. Then what runs there ends in peace.
-                self.fleet.remove(id)
+                (self.fleet.lose if link.lost.done() else self.fleet.remove)(id)
                 await (link.close() if self._closing else link.retire())
                 raise
-            self.fleet.remove(id)
+            self.fleet.lose(id)
             await link.close()
             await asyncio.sleep(STATUS_SECONDS)
 

@@ -79,7 +79,7 @@ class EngineReplica:
 
     async def status(self, router: str, *, replica: str) -> Status:
         self._check(replica)
-        return self._server.status(router)
+        return await self._server.status(router)
 
     async def close(self, router: str, *, replica: str) -> None:
         self._check(replica)

@@ -103,8 +103,10 @@ def _cluster(config: AppConfig, quiet: bool, nodes: int) -> Iterator[bool]:
         "logging_level": logging.WARNING,
     }
     # The engines' cores are shared out by `AppConfig.engines_per_node`; Ray only has to agree to start them.
-    cpus = max(1, int(config.num_cpus)) * (config.replicas if nodes == 1 else 1) + 1
+    cpus = max(1, int(config.num_cpus)) * (config.most_replicas if nodes == 1 else 1) + 1
     cluster = None
+    # Ray lets its workers yield to whatever else runs on a machine, which a server on its own machine should not do.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         if nodes > 1:
             # Ray would write a token for its control plane into the home folder; this cluster ends with this process.

@@ -40,6 +40,9 @@ class EngineOptions(BaseModel):
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1, description="CPU threads.")
     self_test: bool = Field(True, description="Check one join against the layout's forward before serving.")
+    logits_processors: tuple[str, ...] = Field(
+        (), description="Further vLLM logits processors, 'module:Class', applied after the engine's own."
+    )
 
 
 class Autoscaling(BaseModel):
@@ -50,6 +53,8 @@ class Autoscaling(BaseModel):
     min_replicas: int = Field(1, ge=1)
     max_replicas: int = Field(2, ge=1)
     target_segments: float = Field(16.0, gt=0, description="Segments that run on one replica.")
+    upscale_seconds: float = Field(30.0, ge=0, description="How long more have to be wanted before one is started.")
+    downscale_seconds: float = Field(600.0, ge=0, description="How long fewer have to be wanted before one is stopped.")
 
 
 class AccessOptions(BaseModel):
@@ -108,7 +113,7 @@ class AppConfig(BaseModel):
         None, ge=1, description="Engines that share a machine's CPU cores; default: all of `replicas`."
     )
     reducers: int = Field(1, ge=1, description="Merge actors; a request stays with one.")
-    routers: int = Field(1, ge=1, description="Processes that take requests in.")
+    routers: int = Field(1, ge=1, description="Processes that take requests in; each has its share of the limits.")
     placement: Literal["home", "spread", "adaptive"] = Field(
         "adaptive", description="Where branches run: with their prefix, spread out, or whichever is faster."
     )
@@ -117,7 +122,7 @@ class AppConfig(BaseModel):
         None, gt=0, description="What one stretch of a branch may take; then it is tried once on another replica."
     )
     answer_seconds: float | None = Field(
-        None, gt=0, description="When branches of an answer that have not ended are closed; the rest is finished."
+        None, gt=0, description="When branches that have not ended become empty, or are closed if the client saw them."
     )
     access: AccessOptions = AccessOptions()
     admission: AdmissionOptions = AdmissionOptions()
@@ -139,6 +144,11 @@ class AppConfig(BaseModel):
             # The rest would wait in Serve's proxy, where no tenant has its turn and nobody is told 429.
             raise ValueError(f"must be more than admission.max_running + admission.max_waiting, which is {requests}")
         return value
+
+    @property
+    def most_replicas(self) -> int:
+        """How many engine replicas there may be."""
+        return max(self.replicas, self.autoscaling.max_replicas if self.autoscaling is not None else 1)
 
     @property
     def engines_per_node(self) -> int:
@@ -205,7 +215,12 @@ class AppConfig(BaseModel):
             store = KeyStore(options.keys_file, fixed) if options.keys_file is not None or fixed else None
         except KeysError as error:
             raise ConfigError(str(error)) from error
-        return Access(store, open_metrics=options.open_metrics, shared_prefix_cache=options.shared_prefix_cache)
+        return Access(
+            store,
+            open_metrics=options.open_metrics,
+            shared_prefix_cache=options.shared_prefix_cache,
+            routers=self.routers,
+        )
 
     def check_host(self, host: str | None) -> None:
         """Raises ConfigError if ``host`` can be reached from outside and no key is asked for."""
@@ -218,9 +233,11 @@ class AppConfig(BaseModel):
             )
 
     def admission_limits(self) -> "AdmissionLimits":
-        """What the queue before the engine goes by."""
+        """What one router's queue before the engine goes by."""
         from multiverse.serving.access.admission import AdmissionLimits
+        from multiverse.serving.access.shares import share
 
         options = self.admission
+        running, waiting = (share(limit, self.routers) for limit in (options.max_running, options.max_waiting))
         rows = self.engine.max_num_seqs  # a whole batch waits in the engine already
-        return AdmissionLimits(options.max_running, options.max_waiting, options.kv_high_water, rows)
+        return AdmissionLimits(running, waiting, options.kv_high_water, rows)

@@ -1,5 +1,6 @@
 """Requests on real vLLM: structure, log-probabilities against the layout's forward, fallbacks, chats, seeds."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -183,6 +184,14 @@ async def test_seed_makes_a_request_reproducible(engine: "Harness") -> None:
     first, again, other = await sampled(1), await sampled(1), await sampled(2)
     assert first == again
     assert first != other
+
+
+async def test_seeded_requests_that_fill_a_step_leave_the_engine_alive(engine: "Harness") -> None:
+    """vLLM's own generators for seeds cannot be rewound on a CPU, which it tries when a prompt takes several steps."""
+    prompts = [engine.chat(f"{number} " * 700) for number in range(2, 8)]
+    assert sum(map(len, prompts)) > 2 * engine.engine.segments.config.max_num_batched_tokens
+    runs = [engine.run(prompt, max_tokens=4, mode="off", temperature=0.8, seed=3) for prompt in prompts]
+    assert [run.result.finish for run in await asyncio.gather(*runs)] == ["length"] * len(prompts)
 
 
 async def test_self_test_passes_on_a_used_engine(engine: "Harness") -> None:

@@ -10,7 +10,10 @@ from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 
 @dataclass(slots=True)
 class EngineStats:
-    """Gauges of the last report: leases, blocks, exports, running, waiting. All others count from the start."""
+    """Gauges of the last report: leases, blocks, exports, running, waiting. All others count from the start.
+
+    free_blocks: None before the first report.
+    """
 
     leases: int = 0
     leased_blocks: int = 0
@@ -19,7 +22,7 @@ class EngineStats:
     leases_leaked: int = 0
     exports: int = 0
     exported_bytes: int = 0
-    free_blocks: int = 0
+    free_blocks: int | None = None
     running: int = 0
     waiting: int = 0
     preemptions: int = 0

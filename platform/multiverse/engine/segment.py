@@ -35,7 +35,11 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a segment's tokens are sampled. ``logprobs`` is the number of alternatives, 0 for the token alone."""
+    """How a segment's tokens are sampled.
+
+    logprobs: number of alternatives, 0 for the token alone. ignore_eos: the end of sequence is never sampled, so that
+    the text ends by its limits, and a branch also by its own closer.
+    """
 
     max_tokens: int
     temperature: float = 1.0
@@ -45,6 +49,7 @@ class Sampling:
     seed: int | None = None
     logprobs: int | None = None
     min_tokens: int = 0
+    ignore_eos: bool = False
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0

@@ -91,6 +91,12 @@ class VllmEngine:
     def stats(self) -> EngineStats:
         return self._reports.stats
 
+    @property
+    def free_tokens(self) -> int:
+        """Tokens of KV cache that nobody holds; before the first step nothing is reported, and nothing used."""
+        blocks = self.stats.free_blocks
+        return self.kv_tokens if blocks is None else blocks * self.block_size
+
     def shutdown(self) -> None:
         for task in self._draining:
             task.cancel()
@@ -285,7 +291,8 @@ class VllmEngine:
             adopted=adopted,
             exports=segment.exports,
         )
-        rules = Rules(segment.masked, segment.closer, self.end_ids, sampling.max_tokens)
+        masked = (*segment.masked, *self.end_ids) if sampling.ignore_eos else segment.masked
+        rules = Rules(masked, segment.closer, self.end_ids, sampling.max_tokens)
         constrained = sampling.regex or sampling.json_schema or sampling.json_object
         return SamplingParams(
             max_tokens=1 if segment.prefill_only else sampling.max_tokens + closes,

@@ -62,7 +62,7 @@ def engine_args(config: EngineConfig, arena: Arena | None = None) -> AsyncEngine
         "kv_cache_memory_bytes": config.kv_cache_bytes,
         "num_gpu_blocks_override": config.kv_cache_blocks,
         "max_num_seqs": config.max_num_seqs,
-        "max_num_batched_tokens": config.max_num_batched_tokens,
+        **_prefill(config, on_cpu),
         "enforce_eager": config.enforce_eager,
         "tensor_parallel_size": config.tensor_parallel_size,
         "seed": config.seed,
@@ -86,6 +86,28 @@ def engine_args(config: EngineConfig, arena: Arena | None = None) -> AsyncEngine
         ),
     }
     return AsyncEngineArgs(**(arguments | config.vllm))
+
+
+def _prefill(config: EngineConfig, on_cpu: bool) -> dict[str, Any]:
+    """How many tokens a step computes, and whether a prompt may be spread over several.
+
+    On a CPU it may not: vLLM then rewinds a seeded request's generator by an offset that only CUDA's generators have,
+    and its engine dies. Any prompt has to fit beside the rows that decode.
+    """
+    if not on_cpu:
+        return {"max_num_batched_tokens": config.max_num_batched_tokens}
+    longest = config.max_model_len or _positions(config)
+    return {
+        "max_num_batched_tokens": max(config.max_num_batched_tokens, longest + config.max_num_seqs),
+        "enable_chunked_prefill": False,
+    }
+
+
+def _positions(config: EngineConfig) -> int:
+    from transformers import AutoConfig
+
+    positions: int = AutoConfig.from_pretrained(config.model).max_position_embeddings
+    return positions
 
 
 def refuse_unsupported(config: VllmConfig) -> None:

@@ -75,7 +75,7 @@ def join(
 
         served = _served(model, replicas, {"enforce_eager": eager, "self_test": False, "max_model_len": 8192})
         report = measure_join(served, nodes, megabytes, repeats)
-        _table("KV between replicas", [report])
+        _table("KV between replicas", [{"figure": name, "value": value} for name, value in report.items()])
         _end(report, as_json)
         return
     from multiverse.evaluation.timing import measure_joins
@@ -105,14 +105,24 @@ def load(
     clients: Annotated[int, typer.Option(min=1, help="At the same time.")] = 64,
     chaos: Annotated[bool, typer.Option(help="Kill engine replicas, one after the other, and a reducer.")] = False,
     kills: Annotated[int, typer.Option(min=1, help="With --chaos: engine replicas that are killed.")] = 4,
+    throughput: Annotated[
+        bool, typer.Option(help="Instead: one mode at a time, force against off; exits with 1 where force is slower.")
+    ] = False,
+    slices: Annotated[int, typer.Option(min=1, help="With --throughput: turns of each mode.")] = 4,
     as_json: AsJson = False,
 ) -> None:
-    """Many clients at once, in modes force, off and, for a trained model, auto; a tenth of them go before the end."""
-    from multiverse.evaluation.load import Load, measure_load
+    """Many clients at once, in modes auto, force and off; a tenth of them go before the end.
+
+    A model that is not trained is made to open blocks in auto.
+    """
+    from multiverse.evaluation.load import Load, measure_load, measure_throughput
 
     engine = {"enforce_eager": eager, "max_model_len": 2048, "kv_cache_gib": 1.0, "self_test": False}
     config = _served(model, replicas, engine, placement="adaptive", reducers=2)
-    report = measure_load(config, Load(seconds, clients, kills if chaos else 0), nodes)
+    if throughput:
+        report = measure_throughput(config, Load(seconds, clients, cancelled=0.0), slices, nodes)
+    else:
+        report = measure_load(config, Load(seconds, clients, kills if chaos else 0), nodes)
     _table("Load", [{"figure": name, "value": str(value)} for name, value in report.items()])
     _end(report, as_json, ok=report["ok"])
 

@@ -13,7 +13,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import openai
@@ -21,20 +21,22 @@ import openai
 from multiverse.application import fleet_of, free_port, serving
 from multiverse.config import AppConfig
 from multiverse.evaluation.free import QUESTIONS
+from multiverse.evaluation.steering import PROCESSOR
 from multiverse.models.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """clients: at the same time. kills: engine replicas that are killed, and then one reducer. cancelled: share of
-    requests whose client goes before the end. modes: what requests ask for, in turn."""
+    requests whose client goes before the end. modes: what requests ask for, in turn. ``auto`` of a model that is not
+    trained is that of `multiverse.evaluation.steering`."""
 
     seconds: float = 300.0
     clients: int = 64
     kills: int = 0
     cancelled: float = 0.1
     max_tokens: int = 160
-    modes: tuple[str, ...] = ("force", "off")
+    modes: tuple[str, ...] = ("auto", "force", "off")
 
 
 @dataclass(slots=True)
@@ -49,11 +51,14 @@ class Seen:
     first_token: list[float] = field(default_factory=list)
     between: list[float] = field(default_factory=list)
     tokens: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
+    split: Counter[str] = field(default_factory=Counter)
+    came: list[tuple[float, int]] = field(default_factory=list)
+    """When, and how many tokens."""
 
     def report(self) -> dict[str, Any]:
         return {
             "finished": dict(self.finished),
+            "with_a_block": dict(self.split),
             "cancelled": self.cancelled,
             "refused_429": self.refused,
             "failed": len(self.failed),
@@ -69,22 +74,75 @@ class Seen:
 
 def measure_load(config: AppConfig, load: Load, nodes: int = 1) -> dict[str, Any]:
     """The whole run. ``ok``: nothing failed, was lost, sent twice, or is left."""
+    config = _steered(config)
     with serving(config, port=free_port(), quiet=True, nodes=nodes) as url:
         return asyncio.run(_run(config, load, url))
 
 
+def measure_throughput(config: AppConfig, load: Load, slices: int, nodes: int = 1) -> dict[str, Any]:
+    """Tokens per second of requests of one mode at a time, ``off`` and ``force`` in turn, ``slices`` times each.
+
+    What comes in the first third of a slice's time does not count. ``ok``: the median of ``force`` is not below that of
+    ``off``.
+    """
+    with serving(config, port=free_port(), quiet=True, nodes=nodes) as url:
+        return asyncio.run(_slices(config, load, url, slices))
+
+
+def _steered(config: AppConfig) -> AppConfig:
+    engine = config.engine_config()
+    if Manifest.load(engine.model).trained:
+        return config
+    processors = (*config.engine.logits_processors, PROCESSOR)
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"logits_processors": processors})})
+
+
+async def _slices(config: AppConfig, load: Load, url: str, slices: int) -> dict[str, Any]:
+    rates: dict[str, list[float]] = {"off": [], "force": []}
+    seconds, all_seen = load.seconds / slices / len(rates), []
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        numbers = itertools.count()
+        for _ in range(slices):
+            for mode, values in rates.items():
+                began, seen = time.monotonic(), Seen()
+                await _clients(client, config.name, replace(load, modes=(mode,)), numbers, began + seconds, seen)
+                warm, end = began + seconds / 3, began + seconds
+                values.append(sum(count for at, count in seen.came if warm < at <= end) / (end - warm))
+                all_seen.append(seen)
+    off, force = (statistics.median(values) for values in rates.values())
+    failures = [failure for seen in all_seen for failure in seen.failed]
+    return {
+        "clients": load.clients,
+        "slices": slices,
+        "off_tokens_per_s": off,
+        "force_tokens_per_s": force,
+        "ratio": force / off,
+        "rates": rates,
+        "failed": len(failures),
+        "failures": failures[:10],
+        "ok": force >= off and not failures,
+    }
+
+
+async def _clients(
+    client: openai.AsyncOpenAI,
+    model: str,
+    load: Load,
+    numbers: Iterator[int],
+    until: float,
+    seen: Seen,
+    killer: "asyncio.Task[Any] | None" = None,
+) -> None:
+    requests = _requests(numbers, load)
+    await asyncio.gather(*(_client(client, model, load, requests, until, killer, seen) for _ in range(load.clients)))
+
+
 async def _run(config: AppConfig, load: Load, url: str) -> dict[str, Any]:
-    trained = Manifest.load((await asyncio.to_thread(config.engine_config)).model).trained
-    modes = (*load.modes, "auto") if trained else load.modes
     seen, began = Seen(), time.monotonic()
     async with fleet_of(config) as router, openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
         killer = asyncio.create_task(_kill(router, config.replicas, load.kills))
         until = began + load.seconds
-        numbers = itertools.count()
-        requests = _requests(numbers, modes, load)
-        await asyncio.gather(
-            *(_client(client, config.name, requests, until, killer, seen) for _ in range(load.clients))
-        )
+        await _clients(client, config.name, load, itertools.count(), until, seen, killer)
         killed = await killer
         seconds = time.monotonic() - began
         left = await _left(router)
@@ -114,25 +172,26 @@ class _Request:
     """Chunks after which the client goes."""
 
 
-def _requests(numbers: Iterator[int], modes: Sequence[str], load: Load) -> Iterator[_Request]:
+def _requests(numbers: Iterator[int], load: Load) -> Iterator[_Request]:
     draw = random.Random(0)
     for number in numbers:
         leaves = draw.randint(1, load.max_tokens // 2) if draw.random() < load.cancelled else None
-        yield _Request(number, modes[number % len(modes)], leaves)
+        yield _Request(number, load.modes[number % len(load.modes)], leaves)
 
 
 async def _client(
     client: openai.AsyncOpenAI,
     model: str,
+    load: Load,
     requests: Iterator[_Request],
     until: float,
-    killer: "asyncio.Task[Any]",
+    killer: "asyncio.Task[Any] | None",
     seen: Seen,
 ) -> None:
-    while time.monotonic() < until or not killer.done():
+    while time.monotonic() < until or (killer is not None and not killer.done()):
         request = next(requests)
         try:
-            await _ask(client, model, request, seen)
+            await _ask(client, model, load, request, seen)
         except openai.RateLimitError as error:
             seen.refused += 1
             await asyncio.sleep(min(5.0, float(error.response.headers.get("retry-after", 1))))
@@ -140,7 +199,7 @@ async def _client(
             seen.failed.append(f"request {request.number} ({request.mode}): {type(error).__name__}: {error}"[:300])
 
 
-async def _ask(client: openai.AsyncOpenAI, model: str, request: _Request, seen: Seen) -> None:
+async def _ask(client: openai.AsyncOpenAI, model: str, load: Load, request: _Request, seen: Seen) -> None:
     parallel: dict[str, Any] = {"mode": request.mode}
     if request.mode == "force":
         parallel["width"] = 2 + request.number % 3
@@ -148,18 +207,19 @@ async def _ask(client: openai.AsyncOpenAI, model: str, request: _Request, seen: 
     stream = await client.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": QUESTIONS[request.number % len(QUESTIONS)]}],
-        max_tokens=160,
+        max_tokens=load.max_tokens,
         temperature=0.7,
         seed=request.number,
         stream=True,
         stream_options={"include_usage": True},
         extra_body={"parallel": parallel, "return_token_ids": True},
     )
-    count, chunks, usage, finish = 0, 0, None, None
+    count, chunks, usage, finish, tree = 0, 0, None, None, None
     async with stream:
         async for chunk in stream:
             chunks += 1
             usage = chunk.usage or usage
+            tree = (chunk.model_extra or {}).get("parallel") or tree
             for choice in chunk.choices:
                 finish = choice.finish_reason or finish
                 ids = (choice.model_extra or {}).get("token_ids")
@@ -171,6 +231,7 @@ async def _ask(client: openai.AsyncOpenAI, model: str, request: _Request, seen: 
                 else:
                     seen.between.append((now - last) / len(ids))
                 last = now
+                seen.came.append((now, len(ids)))
                 first = (choice.model_extra or {})["token_index"]
                 if first != count:
                     seen.lost_or_repeated.append(f"request {request.number}: token {first} where {count} was due")
@@ -184,6 +245,7 @@ async def _ask(client: openai.AsyncOpenAI, model: str, request: _Request, seen: 
         seen.lost_or_repeated.append(f"request {request.number}: {count} tokens of {usage.completion_tokens} came")
     seen.finished[request.mode] += 1
     seen.tokens[request.mode] += count
+    seen.split[request.mode] += bool(tree and tree["blocks"])
 
 
 async def _kill(router: Any, replicas: int, kills: int) -> dict[str, list[str]]:

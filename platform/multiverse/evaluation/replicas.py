@@ -141,61 +141,75 @@ def measure_join(config: AppConfig, nodes: int, megabytes: int, repeats: int) ->
 async def _join(config: AppConfig, megabytes: int, repeats: int) -> dict[str, Any]:
     model = (await asyncio.to_thread(config.engine_config)).model
     write = DocumentWriter(Manifest.load(model).vocabulary())
-    memcpy = _memcpy(megabytes * 2**20)
-    rows: dict[str, list[float]] = {"export": [], "adopt": [], "idle_step": [], "cached_step": []}
+    block = config.engine.block_size or 128
     async with fleet_of(config) as router:
-        fleet: Fleet = router.fleet
-        first, second = sorted(fleet.links)
-        count = megabytes * 2**20 // fleet.costs.kv_bytes
-        for number in range(repeats + 1):
-            tokens = write.text(count)
-            held = Segment(f"given-{number}", tokens, _ONE, lease=f"given-{number}", prefill_only=True, replica=first)
-            await _first(fleet, held)
-            link = fleet.links[first]
-            # What carries the export is a step of one token; such a step without one is taken off.
-            begun = time.perf_counter()
-            await _first(fleet, Segment(f"idle-{number}", tokens[:1], _ONE, cache_salt="idle", replica=first))
-            idle = time.perf_counter() - begun
-            begun = time.perf_counter()
-            reference = await link.export(f"given-{number}", 0, held)
-            exported = time.perf_counter() - begun
-            assert reference is not None, "the KV finds no room in the arena"
-            if nodes_differ := fleet.links[second].node != link.node:
-                begun = time.perf_counter()
-                reference = await link.carried(reference)
-                exported += time.perf_counter() - begun
-                assert reference is not None
-            want = Segment(
-                f"taken-{number}",
-                [*tokens, *write.text(2)],
-                _ONE,
-                sources=(Source("theirs", 0, count, 0),),
-                adopted=(("theirs", reference),),
-                cache_salt=f"taken-{number}",
-                replica=second,
-            )
-            taken = await _first(fleet, want)
-            # The same request again finds all but the last block in the cache, and has its first token without a copy.
-            cached = await _first(fleet, replace(want, id=f"again-{number}", sources=(), adopted=()))
-            await fleet.release([f"given-{number}"])
-            await link.release([reference.id])
-            if number:  # the first one touches memory for the first time
-                for name, value in zip(rows, (exported, taken, idle, cached), strict=True):
-                    rows[name].append(value)
-    medians = {name: statistics.median(values) for name, values in rows.items()}
-    seconds = max(1e-9, medians["export"] - medians["idle_step"]) + max(1e-9, medians["adopt"] - medians["cached_step"])
-    size = count * fleet.costs.kv_bytes
+        kv_bytes = router.fleet.costs.kv_bytes
+        count = -(-megabytes * 2**20 // kv_bytes // block) * block
+        size = count * kv_bytes
+        memcpy = size / _memcpy(size)
+        rows = {
+            name: await _moves(router.fleet, write, count, offset, repeats)
+            for name, offset in (("whole_blocks", 0), ("token_by_token", block // 2 - 7))
+        }
+    parts = {name: {part: statistics.median(row[part] for row in rows[name]) for part in _PARTS} for name in rows}
+    moved = {
+        name: part["export"] - part["idle_step"] + part["adopt"] - part["cached_step"] for name, part in parts.items()
+    }
     return {
         "bytes": size,
-        "copies": 4 if nodes_differ else 2,
+        "copies": int(rows["whole_blocks"][0]["copies"]),
         "checksums": 2,
-        "seconds": seconds,
-        "MB_per_s": size / 1e6 / seconds,
-        "memcpy_MB_per_s": megabytes * 2**20 / 1e6 / memcpy,
-        "ratio_to_memcpy": size / seconds / (megabytes * 2**20 / memcpy),
-        "seconds_with_steps": medians["export"] + medians["adopt"],
-        **{f"{name}_s": value for name, value in medians.items()},
+        "memcpy_MB_per_s": memcpy / 1e6,
+        **{f"{name}_MB_per_s": size / 1e6 / seconds for name, seconds in moved.items()},
+        **{f"{name}_ratio_to_memcpy": size / seconds / memcpy for name, seconds in moved.items()},
+        "ratio_to_memcpy": size / max(moved.values()) / memcpy,
+        "seconds": moved,
+        "parts_s": parts,
     }
+
+
+_PARTS = ("export", "idle_step", "adopt", "cached_step")
+
+
+async def _moves(fleet: Fleet, write: DocumentWriter, count: int, offset: int, repeats: int) -> list[dict[str, float]]:
+    """Move the KV of ``count`` tokens, which lie ``offset`` tokens further back where they come from.
+
+    Exporting rides on a step of the giving engine, and taking over on one of the taking engine. What these steps take
+    without it is taken off: a step with nothing to do, and the same request again, which finds its KV in the cache.
+    """
+    first, second = sorted(fleet.links)
+    rows = []
+    for number in range(repeats + 1):
+        tokens, name = write.text(offset + count), f"{offset}-{number}"
+        held = Segment(f"given-{name}", tokens, _ONE, lease=f"given-{name}", prefill_only=True, replica=first)
+        await _first(fleet, held)
+        link, row = fleet.links[first], {"copies": 2.0}
+        row["idle_step"] = await _first(
+            fleet, Segment(f"idle-{name}", tokens[:1], _ONE, cache_salt="idle", replica=first)
+        )
+        begun = time.perf_counter()
+        reference = await link.export(f"given-{name}", 0, held)
+        if reference is not None and fleet.links[second].node != link.node:
+            reference = await link.carried(reference)
+            row["copies"] = 4.0
+        row["export"] = time.perf_counter() - begun
+        if reference is None:
+            raise RuntimeError(f"the arena has no room for the KV of {len(tokens)} tokens")
+        want = Segment(
+            f"taken-{name}",
+            [*tokens[offset:], *write.text(2)],
+            _ONE,
+            sources=(Source("theirs", 0, count, offset),),
+            adopted=(("theirs", reference),),
+            cache_salt=f"taken-{name}",
+            replica=second,
+        )
+        row["adopt"] = await _first(fleet, want)
+        row["cached_step"] = await _first(fleet, replace(want, id=f"again-{name}", sources=(), adopted=()))
+        await fleet.release([f"given-{name}"])
+        await link.release([reference.id])
+        rows.append(row)
+    return rows[1:]  # the first one touches memory for the first time
 
 
 _ONE = Sampling(max_tokens=1, temperature=0.0)

@@ -9,7 +9,9 @@ Place = tuple[tuple[int, int], ...]
 """Where in the tree: (block, branch) per depth, from 1; blocks numbered per request as they fork. () = top."""
 
 FinishReason = Literal["stop", "length"]
-BranchFinish = Literal["stop", "length", "given_up", "timeout"]
+BranchFinish = Literal["stop", "length", "given_up", "timeout", "dropped"]
+"""timeout: it took too long, and was closed where it was. given_up, dropped: it is an empty path, because the budget
+held no more, or because the answer's time was up before the client had seen anything of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,20 @@ class BlockForked:
     block: int
     outlines: tuple[str, ...]
     replicas: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BranchRetried:
+    """A branch took too long and goes on, on another replica if there is one."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class BranchEmptied:
+    """All that was told of the branch and of the blocks in it is void: it begins again, as an empty path."""
+
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +112,7 @@ class Finished:
     result: Result
 
 
-Event = TokensAdded | BlockForked | BranchFinished | BlockJoined | FellBack | Finished
+Event = TokensAdded | BlockForked | BranchRetried | BranchEmptied | BranchFinished | BlockJoined | FellBack | Finished
 """A request's events end with exactly one ``Finished``, unless it is cancelled or fails."""
 
 __all__ = [
@@ -104,7 +120,9 @@ __all__ = [
     "BlockForked",
     "BlockJoined",
     "Branch",
+    "BranchEmptied",
     "BranchFinished",
+    "BranchRetried",
     "Event",
     "FellBack",
     "FinishReason",

@@ -67,7 +67,7 @@ class GenerationEngine(Protocol):
     async def stats(self) -> Mapping[str, Any]:
         """The engine's figures (leases, leased_blocks, rebuilds, ...). Raises if the engine is dead.
 
-        Admission goes by two, where they are there: ``kv_usage``, the share of the KV cache in use, and ``waiting``,
-        the segments in the engine's queue.
+        Admission goes by three, where they are there: ``kv_usage``, the share of the KV cache in use, ``waiting``, the
+        segments in the engine's queue, and ``replicas``, where these are totals of several.
         """
         ...

@@ -26,9 +26,7 @@ class MultiverseEngine(WholeEngine):
         """The engine's figures (`EngineStats`), and ``kv_usage``. Raises if vLLM is dead."""
         await self.segments.check_health()
         stats = self.segments.stats
-        # Before the first step nothing is reported, and nothing used.
-        free = stats.free_blocks * self.segments.block_size or self.segments.kv_tokens
-        return asdict(stats) | {"kv_usage": 1 - free / self.segments.kv_tokens}
+        return asdict(stats) | {"kv_usage": 1 - self.segments.free_tokens / self.segments.kv_tokens}
 
     async def shutdown(self) -> None:
         self.segments.shutdown()

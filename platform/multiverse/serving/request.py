@@ -7,6 +7,8 @@ from multiverse.engine.segment import Sampling
 
 Mode = Literal["auto", "force", "off"]
 Reduce = Literal["kv", "text"]
+Seen = Literal["nothing", "answer", "all"]
+"""What a client sees of an answer before its end: nothing, its text in reading order, or every branch as it grows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +44,4 @@ class GenerationRequest:
     """Plain text that ``force`` mode plans the outlines from (the last user message, or the prompt)."""
     arrival: int = 0
     cache_salt: str = ""
+    seen: Seen = "all"

@@ -109,6 +109,29 @@ LEASES_LEAKED = Metric(
 REBUILDS = Metric(
     "multiverse_rebuilds_total", "counter", "KV of closed blocks or branches made again.", "rebuilds", ("reason",)
 )
+# distance: near or far. A replica reads what another one of its node has made; from other nodes it is carried first.
+KV_MOVED = Metric(
+    "multiverse_kv_moved_bytes_total", "counter", "KV that replicas read from other ones.", "bytes", ("distance",)
+)
+# policy: home, spread or adaptive. outcome: home or remote.
+PLACEMENTS = Metric(
+    "multiverse_placements_total", "counter", "Branches by where they were placed.", "branches", ("policy", "outcome")
+)
+# reason: late or lost.
+BRANCHES_RETRIED = Metric(
+    "multiverse_branches_retried_total",
+    "counter",
+    "Branches that went on elsewhere because they took too long or their replica was lost.",
+    "branches",
+    ("reason",),
+)
+SEGMENTS_WAITING = Metric(
+    "multiverse_segments_waiting", "gauge", "Segments that wait in the router for a place in a batch.", "segments"
+)
+REPLICAS = Metric("multiverse_replicas", "gauge", "Engine replicas that answer.", "replicas")
+REPLICAS_LOST = Metric(
+    "multiverse_replicas_lost_total", "counter", "Engine replicas that died or did not answer.", "replicas"
+)
 FALLBACKS = Metric(
     "multiverse_fallbacks_total", "counter", "Requests that went on sequentially.", "requests", ("reason",)
 )
@@ -135,6 +158,12 @@ METRICS: tuple[Metric, ...] = (
     LEASE_DROPS,
     LEASES_LEAKED,
     REBUILDS,
+    KV_MOVED,
+    PLACEMENTS,
+    BRANCHES_RETRIED,
+    SEGMENTS_WAITING,
+    REPLICAS,
+    REPLICAS_LOST,
     FALLBACKS,
 )
 

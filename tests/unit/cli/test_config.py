@@ -6,6 +6,8 @@ import pytest
 
 from multiverse.config import AppConfig, ConfigError
 from multiverse.serving.access.admission import AdmissionLimits
+from multiverse.serving.access.keys import KeyLimits, sha256_of
+from multiverse.serving.access.refusals import Refused
 
 
 @pytest.mark.parametrize(
@@ -138,3 +140,20 @@ def test_admission_has_the_limits_of_the_configuration() -> None:
         {"admission": {"max_running": 2, "max_waiting": 3, "kv_high_water": 0.5}, "engine": {"max_num_seqs": 7}}
     )
     assert config.admission_limits() == AdmissionLimits(2, 3, 0.5, 7)
+
+
+def test_each_router_admits_its_share_rounded_up() -> None:
+    config = AppConfig.of({"routers": 3, "admission": {"max_running": 64, "max_waiting": 6, "kv_high_water": 0.5}})
+    limits = config.admission_limits()
+    assert (limits.max_running, limits.max_waiting, limits.kv_high_water) == (22, 2, 0.5)
+
+
+def test_each_router_holds_a_key_to_its_share(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yaml"
+    limits = "{concurrency: 3, tokens_per_minute: 100, max_width: 8}"
+    path.write_text(f"- {{name: alice, sha256: {sha256_of('mv-a')}, limits: {limits}}}")
+    access = AppConfig.of({"routers": 2, "access": {"keys_file": str(path)}}).access_control()
+    account = access.caller("Bearer mv-a", None).account
+    assert account.limits == KeyLimits(2, 50, 8)
+    with account.request(), account.request(), pytest.raises(Refused, match="its limit is 2 at each of 2 routers"):
+        account.request().__enter__()

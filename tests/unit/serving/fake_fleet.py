@@ -15,7 +15,6 @@ from multiverse.serving.fleet.messages import ReplicaLost, Status
 from multiverse.serving.fleet.reducing import Arrival, FleetReduction, Reducer
 from multiverse.serving.joins import BlockKey, JoinPlan, OpenBlock
 from multiverse.serving.placement.costs import Costs
-from multiverse.serving.placement.policies import POLICIES
 from multiverse.structure.layout import layout
 from tests.unit.serving.fake_engine import EngineDied, FakeEngine, Model, WordCodec
 
@@ -130,7 +129,7 @@ class FakeLink:
         found = self.exports.get(id)
         if found is None:
             return None
-        shard = Shard("", 0, 0, 0, found)
+        shard = Shard("", 0, len(found.tokens) - found.start, 0, found)
         return KVReference(id, found.start, len(found.tokens), 0, 1, "", 1, "", self.id, self.node, (shard,))
 
     async def release(self, ids: Sequence[str]) -> None:
@@ -233,7 +232,7 @@ class FakeCluster:
             FakeLink(f"r{n}", f"n{n % nodes}", FakeReplica(codec, model, jitter, (deaths or {}).get(n)))
             for n in range(replicas)
         ]
-        fleet = Fleet(codec.vocabulary, COSTS, POLICIES[policy], patience=1.0)
+        fleet = Fleet(codec.vocabulary, COSTS, policy, patience=1.0)
         for link in links:
             fleet.add(link)
         found = FakeReplicas(links)

@@ -100,7 +100,7 @@ def test_tenants_have_prefix_caches_of_their_own_unless_shared(shared: bool, ten
 
 
 def test_keys_limits_and_queue_import_nothing_heavy(root: Path) -> None:
-    modules = ["access", "admission", "key_file", "key_store", "keys", "limits", "refusals"]
+    modules = ["access", "admission", "key_file", "key_store", "keys", "limits", "refusals", "shares"]
     files = (root / "platform/multiverse/serving/access").glob("[a-z]*.py")
     assert sorted(file.stem for file in files) == modules
     code = "import sys; " + "; ".join(f"import multiverse.serving.access.{module}" for module in modules)

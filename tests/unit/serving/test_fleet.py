@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from multiverse.engine.segment import Sampling
 from multiverse.serving.events import Event, Finished, Result, TokensAdded
+from multiverse.serving.fleet.fleet import NoReplica
+from multiverse.serving.fleet.fleet_engine import stats_of
+from multiverse.serving.fleet.messages import Status
 from multiverse.serving.request import GenerationRequest, ParallelOptions
 from multiverse.serving.sequencing.sequencer import EngineLimits, Sequencer
 from tests.unit.serving.fake_engine import FakeEngine, Model, WordCodec
@@ -64,6 +67,52 @@ async def test_branches_on_three_replicas_are_joined(nodes: int) -> None:
     assert {branch.replica for branch in result.blocks[0].branches} == {"r0", "r1", "r2"}
     assert cluster.fleet.figures.pulled > 0
     assert cluster.fleet.figures.missing == 0
+
+
+@pytest.mark.parametrize(("nodes", "distance"), [(1, "near"), (3, "far")])
+async def test_kv_that_moves_is_counted_by_how_far(nodes: int, distance: str) -> None:
+    codec = WordCodec()
+    cluster = FakeCluster.of(codec, resumable(codec, THREE), nodes=nodes)
+    await finish(cluster, codec)
+    assert list(cluster.fleet.figures.moved) == [distance]
+    assert cluster.fleet.figures.moved[distance] > 0
+
+
+@pytest.mark.parametrize(("policy", "decided"), [("home", {"home": 3}), ("spread", {"home": 1, "remote": 2})])
+async def test_placement_is_counted_by_its_outcome(policy: str, decided: dict[str, int]) -> None:
+    codec = WordCodec()
+    cluster = FakeCluster.of(codec, resumable(codec, THREE), policy=policy)
+    await finish(cluster, codec)
+    assert cluster.fleet.figures.decided == decided
+    assert (cluster.fleet.figures.lost, cluster.fleet.figures.branches) == (0, 0)
+
+
+async def test_lost_replicas_and_the_branches_that_ran_there_are_counted() -> None:
+    codec = WordCodec()
+    cluster = FakeCluster.of(codec, resumable(codec, THREE), deaths={1: 1})
+    await finish(cluster, codec)
+    assert (cluster.fleet.figures.lost, cluster.fleet.figures.branches) == (1, 1)
+
+
+def status(running: int, free: int, **stats: object) -> Status:
+    return Status(running, 0, 100, free, 64, {"running": running, **stats})
+
+
+async def test_figures_are_the_sum_of_the_replicas_and_counters_outlive_them() -> None:
+    codec = WordCodec()
+    fleet = FakeCluster.of(codec, resumable(codec, THREE), replicas=2).fleet
+    fleet.report("r0", status(3, 10, waiting=5, lease_spills=4, rebuilds={"missing": 2}))
+    fleet.report("r1", status(1, 90, waiting=1, lease_spills=1, rebuilds={"preempted": 1, "missing": 1}))
+    stats = stats_of(fleet)
+    assert (stats["running"], stats["waiting"], stats["kv_usage"], stats["replicas"]) == (4, 6, 0.5, 2)
+    fleet.lose("r0")
+    stats = stats_of(fleet)
+    assert (stats["running"], stats["waiting"], stats["replicas"], stats["replicas_lost"]) == (1, 1, 1, 1)
+    assert stats["kv_usage"] == pytest.approx(0.1)
+    assert (stats["lease_spills"], stats["rebuilds"]) == (5, {"missing": 3, "preempted": 1})
+    fleet.remove("r1")
+    with pytest.raises(NoReplica):
+        stats_of(fleet)
 
 
 async def test_home_moves_nothing() -> None:

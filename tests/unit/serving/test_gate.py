@@ -14,9 +14,14 @@ from multiverse.serving.access.access import Access
 from multiverse.serving.access.admission import Admission, AdmissionLimits, Pressure
 from multiverse.serving.access.key_file import entry
 from multiverse.serving.access.key_store import KeyStore
+from multiverse.serving.access.refusals import Overloaded
 from multiverse.serving.api.gate import pressure_of
 from multiverse.serving.api.http import build_asgi
+from multiverse.serving.fleet.fleet_engine import stats_of
+from multiverse.serving.fleet.messages import Status
 from multiverse.telemetry.metrics import build
+from tests.unit.serving.fake_engine import WordCodec
+from tests.unit.serving.fake_fleet import FakeCluster
 from tests.unit.serving.http_fakes import FakeEngine, block_of_two, sequential
 
 LIMITED = "  tenant: lab\n  limits: {concurrency: 1, tokens_per_minute: 4, max_width: 4}\n"
@@ -271,3 +276,19 @@ async def test_dead_engine_holds_nobody_in_the_queue(keys: Path) -> None:
 def test_pressure_is_what_the_engine_tells() -> None:
     assert pressure_of({"kv_usage": 0.5, "waiting": 3, "leases": 7}) == Pressure(0.5, 3)
     assert pressure_of({"leases": 7}) == Pressure(0.0, 0)
+
+
+async def test_a_long_queue_at_one_of_several_replicas_is_not_one_at_all() -> None:
+    fleet = FakeCluster.of(WordCodec(), lambda segment: iter(()), replicas=3).fleet
+    for replica, waiting, free in (("r0", 6, 0), ("r1", 0, 100), ("r2", 0, 80)):
+        fleet.report(replica, Status(0, waiting, 100, free, 4, {"waiting": waiting}))
+    pressure = pressure_of(stats_of(fleet))
+    assert pressure == Pressure(pytest.approx(0.4), 2.0)
+    admission = Admission(AdmissionLimits(max_waiting=0, max_waiting_rows=4))
+    async with admission.admit("a"):
+        admission.update(pressure)
+        async with admission.admit("b"):
+            fleet.report("r2", Status(0, 7, 100, 80, 4, {"waiting": 7}))
+            admission.update(pressure_of(stats_of(fleet)))
+            with pytest.raises(Overloaded):
+                await admission.admit("c").__aenter__()

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, generate_latest
 
 from multiverse.serving.api.measure import ServerMeter
-from multiverse.serving.events import FellBack, TokensAdded
+from multiverse.serving.events import BranchRetried, FellBack, TokensAdded
 from multiverse.telemetry.metrics import build
 from tests.unit.serving.http_fakes import Words, block_of_two
 
@@ -62,6 +62,25 @@ def test_nobody_is_counted_without_keys() -> None:
     server.admitted(None, 5)
     server.started("off").ended()
     assert b"multiverse_key_requests_total{" not in generate_latest(registry)
+
+
+def test_figures_of_a_fleet() -> None:
+    registry = CollectorRegistry()
+    server = ServerMeter(build(registry))
+    stats = {"replicas": 3, "queued_segments": 5, "replicas_lost": 1, "branches_resumed": 2, "placement": "spread"}
+    server.engine(stats | {"kv_moved_bytes": {"near": 100}, "placements": {"home": 1, "remote": 2}})
+    server.engine(stats | {"kv_moved_bytes": {"near": 150, "far": 7}, "placements": {"home": 2, "remote": 2}})
+    server.started("auto").event(BranchRetried(((1, 2),)))
+    assert registry.get_sample_value("multiverse_replicas") == 3
+    assert registry.get_sample_value("multiverse_segments_waiting") == 5
+    assert registry.get_sample_value("multiverse_replicas_lost_total") == 1
+    assert registry.get_sample_value("multiverse_branches_retried_total", {"reason": "lost"}) == 2
+    assert registry.get_sample_value("multiverse_branches_retried_total", {"reason": "late"}) == 1
+    assert registry.get_sample_value("multiverse_kv_moved_bytes_total", {"distance": "near"}) == 150
+    assert registry.get_sample_value("multiverse_kv_moved_bytes_total", {"distance": "far"}) == 7
+    for outcome in ("home", "remote"):
+        labels = {"policy": "spread", "outcome": outcome}
+        assert registry.get_sample_value("multiverse_placements_total", labels) == 2
 
 
 def test_counters_of_the_engine_are_counted_once() -> None:

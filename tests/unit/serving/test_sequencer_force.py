@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from multiverse.engine.segment import Sampling
 from multiverse.serving.events import BlockForked
 from multiverse.serving.sequencing.planning import parse_plan, plan_messages, plan_regex
 from tests.unit.serving.sequencer_harness import run
@@ -37,6 +38,13 @@ async def test_the_plan_is_asked_with_the_question_and_without_tags() -> None:
     plan = done.engine.segments[0]
     assert "Task: What?\nList the parts of an answer, a few words each." in done.codec.decode(plan.tokens)
     assert done.masked(plan) == set(done.codec.vocabulary.tag_ids)
+
+
+async def test_the_plan_ends_where_the_answer_may_not() -> None:
+    done = await run(FORCED, mode="force", width=2, sampling=Sampling(max_tokens=400, ignore_eos=True))
+    plan, _, *answer = done.engine.segments
+    assert plan.sampling.ignore_eos is False
+    assert {segment.sampling.ignore_eos for segment in answer} == {True}
 
 
 async def test_an_untrained_models_conclusion_is_bounded() -> None:

@@ -65,7 +65,14 @@ def test_chat_becomes_one_request() -> None:
         question="What now",
         arrival=0,
         cache_salt="layout-1",
+        seen="nothing",
     )
+
+
+@pytest.mark.parametrize(("parallel", "seen"), [({}, "answer"), ({"stream_branches": True}, "all")])
+def test_streams_tell_what_of_the_answer_is_seen_as_it_grows(parallel: dict[str, bool], seen: str) -> None:
+    (request,) = chat(stream=True, parallel={"mode": "auto", **parallel})
+    assert request.seen == seen
 
 
 def test_sampling_of_plain_generation() -> None:
@@ -95,6 +102,11 @@ def test_sampling_of_plain_generation() -> None:
 
 def test_json_object() -> None:
     assert chat(response_format={"type": "json_object"})[0].sampling.json_object is True
+
+
+@pytest.mark.parametrize("mode", ["auto", "force", "off"])
+def test_end_of_sequence_is_ignored_in_every_mode(mode: str) -> None:
+    assert chat(parallel={"mode": mode}, ignore_eos=True)[0].sampling.ignore_eos is True
 
 
 @pytest.mark.parametrize(("trained", "mode"), [(True, "auto"), (False, "off")])
@@ -252,6 +264,11 @@ def test_prompt_longer_than_the_context_is_refused() -> None:
             {"tools": [{"type": "function"}]},
             "tools",
             "tools: tool calls are not parsed here; send tool_choice 'none' or leave tools out",
+        ),
+        (
+            {"ignore_eos": True, "response_format": {"type": "json_object"}},
+            "ignore_eos",
+            "ignore_eos is true: what response_format describes ends by the end of sequence",
         ),
         (
             {"tool_choice": "required"},

@@ -47,6 +47,11 @@ def test_buckets_belong_to_histograms_and_ascend_from_above_zero(metric: Metric)
     assert list(metric.buckets) == sorted({bound for bound in metric.buckets if bound > 0})
 
 
+def test_labels_are_those_whose_values_the_platform_or_its_operator_names() -> None:
+    labels = {label for metric in METRICS for label in metric.labels}
+    assert labels == {"mode", "outcome", "reason", "key", "kind", "distance", "policy"}
+
+
 def test_names_are_unique() -> None:
     names = [metric.name for metric in METRICS]
     assert sorted(set(names)) == sorted(names)

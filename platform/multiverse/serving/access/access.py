@@ -29,7 +29,8 @@ class Access:
     """Checks keys. Without a `KeyStore` it serves connections inside this machine only.
 
     open_metrics: ``/metrics`` needs no key. shared_prefix_cache: one prefix cache for all tenants; how fast an answer
-    comes then tells a tenant whether another has sent the same beginning.
+    comes then tells a tenant whether another has sent the same beginning. routers: how many there are; each holds keys
+    to its share of their limits.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class Access:
         *,
         open_metrics: bool = False,
         shared_prefix_cache: bool = False,
+        routers: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.open_metrics = open_metrics
         self.shared_prefix_cache = shared_prefix_cache
         self._store = store
+        self._routers = routers
         self._clock = clock
         self._anybody = anybody()
         self._accounts: dict[str, Account] = {}
@@ -68,8 +71,9 @@ class Access:
         key = self._store.find(presented.strip().encode("latin-1"))
         if key is None:
             raise Refused("unauthorized", "the API key is not known here")
-        account = self._accounts.setdefault(key.name, Account(key.name, key.limits, self._clock))
-        account.limits = key.limits
+        limits = key.limits.share(self._routers)
+        account = self._accounts.setdefault(key.name, Account(key.name, limits, self._clock, self._routers))
+        account.limits = limits
         return Caller(key.name, key.tenant, account)
 
     def cache_tenant(self, caller: Caller) -> str:

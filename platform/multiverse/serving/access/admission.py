@@ -24,7 +24,7 @@ class AdmissionLimits:
     """max_running counts generations (a request for ``n`` is n), max_waiting requests.
 
     kv_high_water: share of the KV cache in use at which nothing new is admitted.
-    max_waiting_rows: the same for segments that wait inside the engine; None: no limit.
+    max_waiting_rows: the same for segments that wait inside an engine, on average; None: no limit.
     """
 
     max_running: int = 64
@@ -35,10 +35,13 @@ class AdmissionLimits:
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
-    """The engine's figures: ``occupancy`` is the share of the KV cache in use, ``waiting_rows`` counts its queue."""
+    """The engines' figures, all together.
+
+    occupancy: share of all KV caches that is in use. waiting_rows: length of the queue in an engine, the mean of all.
+    """
 
     occupancy: float = 0.0
-    waiting_rows: int = 0
+    waiting_rows: float = 0.0
 
 
 @dataclass(eq=False, slots=True)

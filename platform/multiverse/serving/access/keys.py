@@ -4,7 +4,9 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from multiverse.serving.access.shares import share
 
 KEY_PREFIX = "mv-"
 """What keys made here begin with, so that scanners of logs and repositories know one when they see it."""
@@ -22,6 +24,14 @@ class KeyLimits:
     concurrency: int | None = None
     tokens_per_minute: int | None = None
     max_width: int | None = None
+
+    def share(self, routers: int) -> "KeyLimits":
+        """What each of several routers may allow, rounded up, so that none of them allows nothing."""
+        return replace(
+            self,
+            concurrency=None if self.concurrency is None else share(self.concurrency, routers),
+            tokens_per_minute=None if self.tokens_per_minute is None else share(self.tokens_per_minute, routers),
+        )
 
 
 @dataclass(frozen=True, slots=True)

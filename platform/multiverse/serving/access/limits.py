@@ -43,10 +43,16 @@ class TokenBucket:
 
 
 class Account:
-    """The running requests and the tokens of one key. It outlives a reload of the keys."""
+    """The running requests and the tokens of one key. It outlives a reload of the keys.
 
-    def __init__(self, name: str, limits: KeyLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    limits: this router's share, if it is one of several ``routers``.
+    """
+
+    def __init__(
+        self, name: str, limits: KeyLimits, clock: Callable[[], float] = time.monotonic, routers: int = 1
+    ) -> None:
         self._name = name
+        self._where = f" at each of {routers} routers" if routers > 1 else ""
         self._clock = clock
         self._limits = KeyLimits()
         self._bucket: TokenBucket | None = None
@@ -75,13 +81,15 @@ class Account:
         if concurrency is not None and self._running >= concurrency:
             raise Refused(
                 "concurrency",
-                f"the key {self._name!r} has {self._running} requests running or waiting: its limit is {concurrency}",
+                f"the key {self._name!r} has {self._running} requests running or waiting: "
+                f"its limit is {concurrency}{self._where}",
                 CONCURRENCY_RETRY,
             )
         if self._bucket is not None and (wait := self._bucket.wait()) > 0:
             raise Refused(
                 "tokens_per_minute",
-                f"the key {self._name!r} has used its tokens: its limit is {self._limits.tokens_per_minute} per minute",
+                f"the key {self._name!r} has used its tokens: "
+                f"its limit is {self._limits.tokens_per_minute} per minute{self._where}",
                 wait,
             )
         self._running += 1

@@ -52,7 +52,7 @@ class Answer:
         self._result: Result | None = None
         self._codec = codec
         self._tag_ids = tag_ids
-        self._order = ReadingOrder()
+        self._order = ReadingOrder(at_once=request.seen == "nothing")
         self._branches: dict[Place, BranchText] = {}
         self._content: Content
         if not tags:
@@ -81,7 +81,7 @@ class Answer:
         text = self._content.push(tokens)
         if isinstance(event, Finished):
             self._result = event.result
-            text = self._rest(event.result)
+            text += self._rest(event.result)
         offset, index = len(self.text), len(self.tokens)
         self.text += text
         self.tokens += tokens

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from multiverse.serving.events import BlockForked, BranchFinished, Event, Place, TokensAdded
+from multiverse.serving.events import BlockForked, BranchEmptied, BranchFinished, Event, Finished, Place, TokensAdded
 
 
 @dataclass(slots=True)
@@ -21,9 +21,14 @@ class _Region:
 
 
 class ReadingOrder:
-    """Holds tokens back until all that stands before them is there."""
+    """Holds tokens back until all that stands before them is there.
 
-    def __init__(self) -> None:
+    at_once: all come with the last event, as is right where the client sees nothing before: then text that was there
+    may still become void.
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once
         self._top = _Region()
         self._regions: dict[Place, _Region] = {(): self._top}
 
@@ -36,11 +41,15 @@ class ReadingOrder:
                 branches = tuple(_Region() for _ in outlines)
                 self._regions[place].items.append(_Fork(branches))
                 self._regions |= {(*place, (block, number)): branch for number, branch in enumerate(branches, start=1)}
+            case BranchEmptied(place=place):
+                self._regions[place].items.clear()
             case BranchFinished(place=place):
                 self._regions[place].finished = True
+            case Finished():
+                return list(_read(self._top))
             case _:
                 return []
-        return list(_read(self._top))
+        return [] if self._at_once else list(_read(self._top))
 
 
 def _read(region: _Region) -> Iterator[TokensAdded]:

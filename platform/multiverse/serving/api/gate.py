@@ -17,6 +17,8 @@ from multiverse.serving.api.schema import MAX_GENERATIONS, ChatBody, CompletionB
 from multiverse.serving.interface import GenerationEngine
 
 WATCH_SECONDS = 0.25
+SETTLE_SECONDS = 5.0
+"""How long figures are still asked for behind the last request: what it held is given back, and replicas tell late."""
 B = TypeVar("B", ChatBody, CompletionBody)
 
 
@@ -76,17 +78,20 @@ class Gate:
         return "" if self._access is None else self._access.cache_tenant(caller)
 
     async def _watch(self, admission: Admission) -> None:
-        """Feeds the queue with the engine's figures, as long as there are requests."""
-        while admission.running or admission.waiting:
+        """Feeds the queue and the meter with the engine's figures, as long as there are requests."""
+        idle = 0.0
+        while idle < SETTLE_SECONDS:
+            idle = 0.0 if admission.running or admission.waiting else idle + WATCH_SECONDS
             try:
-                pressure = pressure_of(await self._engine.stats())
+                stats = await self._engine.stats()
             except Exception:
                 # A dead engine fails its requests itself; nobody shall wait for its figures.
-                pressure = Pressure()
-            admission.update(pressure)
+                admission.update(Pressure())
+            else:
+                admission.update(pressure_of(stats))
+                self._meter.engine(stats)
             self._meter.waiting(admission.waiting)
             await asyncio.sleep(WATCH_SECONDS)
-        self._meter.waiting(0)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -98,8 +103,8 @@ class Gate:
 
 
 def pressure_of(stats: Mapping[str, Any]) -> Pressure:
-    """The figures that admission goes by, of an engine's ``stats``; what it does not tell holds nobody back."""
-    return Pressure(float(stats.get("kv_usage", 0.0)), int(stats.get("waiting", 0)))
+    """The figures that admission goes by, of ``stats`` (totals of all replicas); what is not told holds nobody back."""
+    return Pressure(float(stats.get("kv_usage", 0.0)), stats.get("waiting", 0) / max(1, stats.get("replicas", 1)))
 
 
 class KeyCheck:

@@ -1,12 +1,11 @@
 """The OpenAI surface as an ASGI application: it runs under any ASGI server and under Ray Serve alike."""
 
 import asyncio
-import itertools
 import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -56,7 +55,7 @@ def build_asgi(
     registry = CollectorRegistry()
     meter = ServerMeter(Recorders([build(registry), *recorders]))
     created = int(time.time())
-    arrivals = itertools.count()
+    arrivals = _arrivals()
     gate = Gate(access, admission, engine, meter)
     app = _Documented(title="Multiverse", docs_url=None, redoc_url=None)
     app.add_middleware(KeyCheck, gate=gate)
@@ -67,6 +66,7 @@ def build_asgi(
             "object": "model",
             "created": created,
             "owned_by": "multiverse",
+            "root": model_name,
             "max_model_len": engine.limits.max_model_len,
         }
 
@@ -133,6 +133,14 @@ def build_asgi(
         return _as_api_error(error).response()
 
     return app
+
+
+def _arrivals() -> Iterator[int]:
+    """Places in the order of all requests of all routers: microseconds, each once."""
+    last = 0
+    while True:
+        last = max(last + 1, time.time_ns() // 1000)
+        yield last
 
 
 async def _whole(admitted: AbstractAsyncContextManager[Generation]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from multiverse.serving.events import (
     BlockForked,
     BlockJoined,
     BranchFinished,
+    BranchRetried,
     Event,
     FellBack,
     Finished,
@@ -43,7 +44,7 @@ class ServerMeter:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self._running = 0
-        self._counted: dict[tuple[Metric, str], float] = {}
+        self._counted: dict[tuple[Metric, tuple[str, ...]], float] = {}
         recorder.set(metrics.REQUESTS_RUNNING, 0)
         recorder.set(metrics.ADMISSION_WAITING, 0)
 
@@ -77,9 +78,17 @@ class ServerMeter:
         self._count(metrics.LEASES_LEAKED, stats.get("leases_leaked", 0))
         for reason, total in stats.get("rebuilds", {}).items():
             self._count(metrics.REBUILDS, total, reason=reason)
+        self.recorder.set(metrics.REPLICAS, stats.get("replicas", 1))
+        self.recorder.set(metrics.SEGMENTS_WAITING, stats.get("queued_segments", 0))
+        self._count(metrics.REPLICAS_LOST, stats.get("replicas_lost", 0))
+        self._count(metrics.BRANCHES_RETRIED, stats.get("branches_resumed", 0), reason="lost")
+        for distance, total in stats.get("kv_moved_bytes", {}).items():
+            self._count(metrics.KV_MOVED, total, distance=distance)
+        for outcome, total in stats.get("placements", {}).items():
+            self._count(metrics.PLACEMENTS, total, policy=stats["placement"], outcome=outcome)
 
     def _count(self, metric: Metric, total: float, **labels: str) -> None:
-        key = (metric, labels.get("reason", ""))
+        key = (metric, tuple(labels.values()))
         self.recorder.inc(metric, max(0.0, total - self._counted.get(key, 0.0)), **labels)
         self._counted[key] = total
 
@@ -107,6 +116,8 @@ class RequestMeter:
                 self._recorder.inc(metrics.FORKS)
                 self._recorder.observe(metrics.FORK_WIDTH, len(event.outlines))
                 self._recorder.observe(metrics.BLOCK_DEPTH, len(event.place) + 1)
+            case BranchRetried():
+                self._recorder.inc(metrics.BRANCHES_RETRIED, reason="late")
             case BranchFinished():
                 self._recorder.observe(metrics.BRANCH_SECONDS, event.milliseconds / 1000)
                 self._last_branch[event.place[-1][0]] = time.monotonic()

@@ -81,6 +81,7 @@ class GenerationBody(Body):
     n: int = Field(1, ge=1, le=MAX_GENERATIONS, description="Generations; each has a seed derived from `seed`.")
     max_tokens: int | None = Field(None, ge=1, description="Tokens of all branches; default: what the context leaves.")
     min_tokens: int = Field(0, ge=0)
+    ignore_eos: bool = Field(False, description="True: the end of sequence is never sampled.")
     temperature: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=-1, description="0 and -1: all tokens.")

@@ -9,7 +9,7 @@ from multiverse.serving.api.errors import bad
 from multiverse.serving.api.prompts import Prompt, prompts
 from multiverse.serving.api.schema import MAX_GENERATIONS, ChatBody, CompletionBody, GenerationBody
 from multiverse.serving.interface import GenerationEngine
-from multiverse.serving.request import GenerationRequest, Mode, ParallelOptions, Reduce
+from multiverse.serving.request import GenerationRequest, Mode, ParallelOptions, Reduce, Seen
 from multiverse.structure.tags import LAYOUT_VERSION
 
 
@@ -53,6 +53,7 @@ def to_requests(
                     question=prompt.question,
                     arrival=mine.arrival,
                     cache_salt=_cache_salt(mode, tenant),
+                    seen=_seen(body),
                 )
             )
     return requests
@@ -61,6 +62,12 @@ def to_requests(
 def _cache_salt(mode: Mode, tenant: str) -> str:
     # KV of the same tokens differs between layouts, and where all tags are masked. Names of tenants have no slash.
     return f"layout-{LAYOUT_VERSION}{'-off' if mode == 'off' else ''}{'/' if tenant else ''}{tenant}"
+
+
+def _seen(body: GenerationBody) -> Seen:
+    if not body.stream:
+        return "nothing"
+    return "all" if body.parallel.stream_branches else "answer"
 
 
 def derived_seed(seed: int | None, number: int) -> int | None:
@@ -84,6 +91,8 @@ def _check_options(body: ChatBody | CompletionBody, mode: Mode) -> None:
     if isinstance(body, ChatBody):
         if body.top_logprobs is not None and not body.logprobs:
             raise bad("top_logprobs", f"top_logprobs is {body.top_logprobs} without logprobs: true")
+        if body.ignore_eos and body.response_format is not None and body.response_format.type != "text":
+            raise bad("ignore_eos", "ignore_eos is true: what response_format describes ends by the end of sequence")
         if body.tools and body.tool_choice != "none":
             raise bad("tools", "tools: tool calls are not parsed here; send tool_choice 'none' or leave tools out")
         if body.tool_choice not in (None, "none", "auto"):
@@ -162,6 +171,7 @@ def _sampling(body: ChatBody | CompletionBody, max_tokens: int, seed: int | None
         seed=seed,
         logprobs=logprobs,
         min_tokens=body.min_tokens,
+        ignore_eos=body.ignore_eos,
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
         repetition_penalty=body.repetition_penalty,

@@ -23,7 +23,7 @@ from multiverse.serving.fleet.messages import Link, ReplicaLost, SegmentFailed, 
 from multiverse.serving.fleet.prefixes import Prefixes
 from multiverse.serving.placement.costs import Costs
 from multiverse.serving.placement.homes import choose_home
-from multiverse.serving.placement.policies import Placement
+from multiverse.serving.placement.policies import POLICIES
 from multiverse.serving.placement.traffic import Traffic
 from multiverse.serving.placement.view import Block, ReplicaView
 from multiverse.structure.layout import layout
@@ -35,20 +35,32 @@ ATTEMPTS = 8
 """How often one segment may lose its replica before its request fails."""
 
 
+PAUSE_SECONDS, MOST_SECONDS = 0.25, 8.0
+"""A segment goes on at once where it loses its first replica; each further time it waits about twice as long."""
+
+
 class NoReplica(RuntimeError):
     """No replica has been there for `Fleet.patience` seconds."""
 
 
 @dataclass(slots=True)
 class FleetFigures:
-    """Counters since the start. placed: branches by where they ran, "home" or "remote"."""
+    """Counters since the start.
+
+    lost: replicas that died or did not answer. resumed: segments that went on elsewhere; branches: those of branches
+    among them. placed, decided: branches by where they ran, and where placement put them, "home" or "remote".
+    moved: bytes of KV that replicas were given to read from another one, "near" (on its node) or "far".
+    """
 
     lost: int = 0
     resumed: int = 0
+    branches: int = 0
     pulled: int = 0
     recomputed: int = 0
     missing: int = 0
     placed: Counter[str] = field(default_factory=Counter)
+    decided: Counter[str] = field(default_factory=Counter)
+    moved: Counter[str] = field(default_factory=Counter)
 
 
 class Fleet:
@@ -56,16 +68,17 @@ class Fleet:
         self,
         vocabulary: Vocabulary,
         costs: Costs,
-        policy: Placement,
+        policy: str,
         patience: float = 120.0,
     ) -> None:
-        """patience: seconds to wait for a replica where there is none."""
+        """policy: one of `POLICIES`. patience: seconds to wait for a replica where there is none."""
         self._vocabulary = vocabulary
         self.costs = costs
-        self._policy = policy
+        self.policy = policy
         self._patience = patience
         self._links: dict[str, Link] = {}
         self._status: dict[str, Status] = {}
+        self._last: dict[str, Status] = {}
         self._loads = Loads()
         self._traffic = Traffic()
         self._ledger = Ledger()
@@ -92,9 +105,14 @@ class Fleet:
             self._came.clear()
         self._tell()
 
+    def lose(self, replica: str) -> None:
+        """It died, or does not answer."""
+        self.figures.lost += replica in self._links
+        self.remove(replica)
+
     def report(self, replica: str, status: Status) -> None:
         if replica in self._links:
-            self._status[replica] = status
+            self._status[replica] = self._last[replica] = status
             self._tell()
 
     def watch(self, heard: Callable[[], None]) -> None:
@@ -119,6 +137,11 @@ class Fleet:
     @property
     def statuses(self) -> Mapping[str, Status]:
         return self._status
+
+    @property
+    def last_words(self) -> Mapping[str, Status]:
+        """The last status of every replica there ever was."""
+        return self._last
 
     @property
     def rows(self) -> int:
@@ -155,8 +178,11 @@ class Fleet:
             except ReplicaLost as error:
                 log.warning("%s; segment %s goes on elsewhere", error, segment.id)
                 self.figures.resumed += 1
-                # Before anybody else finds out: it is not to be chosen again.
-                self.remove(link.id)
+                self.figures.branches += segment.closer is not None
+                # Before anybody else finds out: it is not to be chosen again. By now it may be there anew.
+                if self._links.get(link.id) is link:
+                    self.lose(link.id)
+            await asyncio.sleep(min(MOST_SECONDS, PAUSE_SECONDS * (2**attempt - 1)))
             current = replace(progress.attempt(), id=f"{segment.id}~{attempt + 1}")
         raise SegmentFailed(f"segment {segment.id} lost {ATTEMPTS} replicas, one after the other")
 
@@ -167,6 +193,7 @@ class Fleet:
         held = self._ledger.get(fork.lease)
         home = held.replica if held is not None else self._least_loaded()
         if len(self._links) < 2 or home not in self._links:
+            self.figures.decided["home"] += fork.width
             return Placed((home,) * fork.width, home)
         recomputable = layout(self._vocabulary.kinds(list(fork.tokens))).guarded == 0
         views = self._views({})
@@ -178,7 +205,8 @@ class Fleet:
             recomputable,
             self._traffic.prompts(time.monotonic(), lambda most: bisect_right(rows, most), len(rows)),
         )
-        replicas = self._policy.place(block, home, views, self.costs)
+        replicas = POLICIES[self.policy].place(block, home, views, self.costs)
+        self.figures.decided.update("home" if replica == home else "remote" for replica in replicas)
         return Placed(replicas, home, keep_prefix=any(replica != home for replica in replicas))
 
     def elsewhere(self, replica: str) -> str:
@@ -263,6 +291,7 @@ class Fleet:
             if reference is not None:
                 name = f"{reference.id}@{segment.id}"
                 adopted[name] = reference
+                self.figures.moved["near" if reference.node == link.node else "far"] += reference.size
                 # What it does not have, a prefix that was to be where the branch was, the engine finds or rebuilds.
                 short = max(0, reference.start - source.offset)
                 offset = source.offset + short - reference.start

@@ -118,9 +118,13 @@ class ReplicaLink:
         return await self._call(self._transport.status())
 
     async def retire(self) -> None:
-        """No call reaches the replica any more. What runs there may end; then it is left."""
+        """No call reaches the replica any more. What runs there may end; then it is left.
+
+        Segments that have not got there begin elsewhere.
+        """
         self._retired = True
-        self._outbox.clear()
+        unsent, self._outbox = self._outbox, []
+        self._give_back(unsent)
         while self._readers and not self._lost.done():
             await asyncio.sleep(0.05)
         for task in self._tasks:
@@ -142,9 +146,12 @@ class ReplicaLink:
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
-    def _check(self) -> None:
+    def _check_lost(self) -> None:
         if self._lost.done():
             raise ReplicaLost(self._lost.result())
+
+    def _check(self) -> None:
+        self._check_lost()
         if self._retired:
             raise ReplicaLost(f"replica {self._id} is being retired")
 
@@ -157,6 +164,14 @@ class ReplicaLink:
             case "dead":
                 self.lose(failed.message)
                 raise ReplicaLost(failed.message)
+            case "unsent":
+                raise ReplicaLost(failed.message)
+
+    def _give_back(self, commands: Sequence[Command]) -> None:
+        """These will not be carried out."""
+        for command in commands:
+            if isinstance(command, Submit) and (queue := self._readers.get(command.segment.id)) is not None:
+                queue.put_nowait(Failed("unsent", f"replica {self._id} is being retired"))
 
     async def _call(self, call: Awaitable[T]) -> T:
         """An answer of the replica. Raises ReplicaLost where it does not come."""
@@ -164,16 +179,18 @@ class ReplicaLink:
         try:
             self._check()
             await asyncio.wait((task, self._lost), timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
-            self._check()
+            self._check_lost()
             if not task.done():
                 self.lose(f"replica {self._id} has not answered for {self._seconds:g} s")
-                self._check()
+                self._check_lost()
             return task.result()
         except (ReplicaLost, asyncio.CancelledError):
             raise
         except Exception as error:
-            self.lose(f"replica {self._id}: {type(error).__name__}: {error}")
-            raise ReplicaLost(self._lost.result()) from error
+            reason = f"replica {self._id}: {type(error).__name__}: {error}"
+            if not self._retired:
+                self.lose(reason)
+            raise ReplicaLost(reason) from error
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -191,6 +208,7 @@ class ReplicaLink:
             try:
                 await self._call(self._transport.command(batch))
             except ReplicaLost:
+                self._give_back(batch)
                 return
 
     async def _receive(self) -> None:

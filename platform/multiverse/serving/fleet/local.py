@@ -30,7 +30,7 @@ class LocalTransport:
         return await self._server.carried(self._router, reference)
 
     async def status(self) -> Status:
-        return self._server.status(self._router)
+        return await self._server.status(self._router)
 
     async def close(self) -> None:
         await self._server.close(self._router)

@@ -18,9 +18,12 @@ class SegmentFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """How a segment ended that did not end well. refused: its caller's fault. dead: the engine's process is gone."""
+    """How a segment ended that did not end well.
 
-    kind: Literal["refused", "failed", "dead"]
+    refused: its caller's fault. dead: the engine's process is gone. unsent: it never got to the replica.
+    """
+
+    kind: Literal["refused", "failed", "dead", "unsent"]
     message: str
 
 

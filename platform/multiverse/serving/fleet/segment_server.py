@@ -88,17 +88,17 @@ class SegmentServer:
         self._client(router)
         return await self._store.put(reference)
 
-    def status(self, router: str) -> Status:
-        """Also tells that the router lives."""
+    async def status(self, router: str) -> Status:
+        """Also tells that the router lives. Raises if the engine is dead, before Serve finds that out."""
+        await self._engine.check_health()
         self._client(router)
         stats = asdict(self._engine.stats)
-        size = self._engine.block_size
         stats |= {"kv_mismatches": self._engine.transfers.mismatches, **self._store.figures()}
         return Status(
             running=stats["running"],
             waiting=stats["waiting"],
             capacity=self._engine.kv_tokens,
-            free=stats["free_blocks"] * size if stats["free_blocks"] else self._engine.kv_tokens,
+            free=self._engine.free_tokens,
             rows=self._engine.config.max_num_seqs,
             stats=stats,
         )

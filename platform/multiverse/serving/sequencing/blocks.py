@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from multiverse.engine.segment import Placed
 from multiverse.serving.events import (
@@ -13,14 +14,14 @@ from multiverse.serving.events import (
     Branch,
     BranchFinish,
     BranchFinished,
+    BranchRetried,
     FinishReason,
 )
 from multiverse.serving.joins import BranchEnd, Join, OpenBlock
-from multiverse.serving.sequencing.budget import Budget, share
+from multiverse.serving.sequencing.budget import Share, share
 from multiverse.serving.sequencing.pieces import Outline, encode, read_outlines
 from multiverse.serving.sequencing.region import Region
 from multiverse.serving.sequencing.segments import prefill, sample
-from multiverse.serving.sequencing.session import Session
 
 LEAST_SAMPLED = 2
 """A branch that could not sample this many tokens, its closer included, is given up."""
@@ -47,7 +48,8 @@ async def grow(region: Region) -> FinishReason:
                 return "length" if step.forced else "stop"
             case "unclosed":
                 return region.end("length" if step.forced else "stop")
-            case "late" if region.late <= RETRIES and not region.session.out_of_time:
+            case "late" if region.late <= RETRIES and not region.session.time_is_up():
+                region.session.emit(BranchRetried(region.place))
                 region.replica = region.session.engine.elsewhere(region.replica)
             case "late":
                 return region.end("length")
@@ -84,24 +86,7 @@ async def run_block(region: Region, outlines: Sequence[Outline]) -> bool:
             placed.replicas if any(placed.replicas) else (),
         )
     )
-    prefix = _SharedPrefix(session, region.release, len(outlines), keep=placed.keep_prefix)
-    branches = [
-        Region(
-            session,
-            region.tokens,
-            region.tracker.copy(),
-            Budget(part.tokens, part.ceiling),
-            place=(*region.place, (block, number)),
-            path=(*region.path, (ordinal, number)),
-            sources=region.sources,
-            fallen=region.fallen,
-            admitted=prefix.let_go,
-            context=None if region.context is region.tokens else region.context,
-            replica=replica,
-            home=placed.home,
-        )
-        for number, replica in enumerate(placed.replicas, 1)
-    ]
+    forked = _Fork(region, block, ordinal, part, placed, set(range(1, len(outlines) + 1)))
     join = session.reduction.open(
         OpenBlock(
             session.key(block),
@@ -115,10 +100,12 @@ async def run_block(region: Region, outlines: Sequence[Outline]) -> bool:
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_run_branch(gate, join, branch, outline, part.tokens >= needed + LEAST_SAMPLED))
-                for branch, outline, needed in zip(branches, outlines, beginnings, strict=True)
+                group.create_task(
+                    _run_branch(gate, join, forked, number, outline, part.tokens >= needed + LEAST_SAMPLED)
+                )
+                for number, (outline, needed) in enumerate(zip(outlines, beginnings, strict=True), 1)
             ]
-        ended = [task.result() for task in tasks]
+        branches, ended = zip(*(task.result() for task in tasks), strict=True)
         await _join(region, join, placed)
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
@@ -130,7 +117,7 @@ async def run_block(region: Region, outlines: Sequence[Outline]) -> bool:
         branch.cut or (end.finish == "length" and not part.capped) for branch, end in zip(branches, ended, strict=True)
     )
     milliseconds = (time.perf_counter() - began) * 1e3
-    region.blocks.append(Block(block, tuple(ended), milliseconds))
+    region.blocks.append(Block(block, ended, milliseconds))
     session.emit(BlockJoined(region.place, block, milliseconds))
     region.write(encode(session.codec, ("\n", "<Conclusion>")))
     if not session.by_kv:
@@ -138,37 +125,73 @@ async def run_block(region: Region, outlines: Sequence[Outline]) -> bool:
     return True
 
 
-@dataclass(slots=True)
-class _SharedPrefix:
-    """The KV that all branches of a block start from: given back when the last of them has read it, or, where they run
-    on several replicas (``keep``), when they have met."""
+@dataclass(frozen=True, slots=True)
+class _Fork:
+    """A block's branches, all to start behind ``region``. readers: those that have not read the KV up to there.
 
-    session: Session
-    leases: tuple[str, ...]
-    readers: int
-    keep: bool
+    That KV is given back when the last of them has read it, or, where they run on several replicas, when they have met.
+    """
 
-    async def let_go(self) -> None:
-        self.readers -= 1
-        if not self.readers and not self.keep:
-            await self.session.leases.release(self.leases)
+    region: Region
+    block: int
+    ordinal: int
+    part: Share
+    placed: Placed
+    readers: set[int]
+
+    def branch(self, number: int) -> Region:
+        """The branch with nothing in it. One that has read the prefix and starts again computes it."""
+        region = self.region
+        return Region(
+            region.session,
+            region.tokens,
+            region.tracker.copy(),
+            self.part.budget(),
+            place=(*region.place, (self.block, number)),
+            path=(*region.path, (self.ordinal, number)),
+            sources=region.sources if number in self.readers else (),
+            fallen=region.fallen,
+            admitted=partial(self._let_go, number),
+            context=None if region.context is region.tokens else region.context,
+            replica=self.placed.replicas[number - 1],
+            home=self.placed.home,
+        )
+
+    async def _let_go(self, number: int) -> None:
+        if number in self.readers:
+            self.readers.remove(number)
+            if not self.readers and not self.placed.keep_prefix:
+                await self.region.session.leases.release(self.region.release)
 
 
-async def _run_branch(gate: asyncio.Semaphore, join: Join, branch: Region, outline: Outline, worth_it: bool) -> Branch:
+async def _run_branch(
+    gate: asyncio.Semaphore, join: Join, fork: _Fork, number: int, outline: Outline, worth_it: bool
+) -> tuple[Region, Branch]:
     """Run one branch to its ``</Path>``, see to its KV and have it join. One that is not ``worth_it`` stays empty."""
     async with gate:
-        session = branch.session
+        branch, session = fork.branch(number), fork.region.session
         began = time.perf_counter()
         finish: BranchFinish
-        if worth_it and not session.out_of_time:
+        if not worth_it:
+            finish = "given_up"
+        elif session.time_is_up():
+            finish = "dropped"
+        else:
             branch.begin(outline.beginning)
             finish = await grow(branch)
-            if branch.late and (branch.late > RETRIES or session.out_of_time):
+            if session.telling.taken_back(branch.place):
+                await session.leases.release(branch.release)
+                session.telling.begin_again(branch.place)
+                branch, finish = fork.branch(number), "dropped"
+            elif branch.late and (branch.late > RETRIES or session.time_is_up()):
                 finish = "timeout"
-        else:
+        if finish in ("given_up", "dropped"):
             branch.begin(outline.head)
             branch.end("length")
-            finish = "timeout" if session.out_of_time else "given_up"
+        ran = branch.replica
+        if finish in ("given_up", "dropped", "timeout"):
+            # Its KV is still to be made: where it is needed, not where it took too long.
+            branch.replica = branch.home
         own, milliseconds = tuple(branch.tokens[branch.begun_at :]), (time.perf_counter() - began) * 1e3
         session.emit(BranchFinished(branch.place, finish, len(own), milliseconds))
         lease = ""
@@ -176,8 +199,8 @@ async def _run_branch(gate: asyncio.Semaphore, join: Join, branch: Region, outli
             if not branch.holds_all:
                 await prefill(branch)
             (lease,) = branch.release
-        await join.arrive(BranchEnd(branch.place[-1][1], own, lease, finish))
-        return Branch(outline.text, own, finish, milliseconds, tuple(branch.blocks), branch.replica)
+        await join.arrive(BranchEnd(number, own, lease, finish))
+        return branch, Branch(outline.text, own, finish, milliseconds, tuple(branch.blocks), ran)
 
 
 async def _join(region: Region, join: Join, placed: Placed) -> None:

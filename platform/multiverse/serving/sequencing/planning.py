@@ -87,6 +87,7 @@ async def _plan(session: Session) -> tuple[Outline, ...]:
             temperature=0.0,
             seed=derived_seed(request.sampling.seed, (), 0, "plan"),
             logprobs=None,
+            ignore_eos=False,
             presence_penalty=PLAN_PENALTY,
             regex=plan_regex(width, most),
         ),

@@ -1,7 +1,5 @@
 """A region's segments: how they are asked for, read, and what becomes of their KV."""
 
-import asyncio
-
 from multiverse.engine.segment import Delta, Sampling, Segment
 from multiverse.serving.sequencing.masking import masked_tags
 from multiverse.serving.sequencing.region import Region, Step
@@ -13,7 +11,7 @@ async def sample(region: Region, room: int, stop: str = "</Goal>") -> Step:
     masked = masked_tags(
         open_tags=region.own_open,
         branch=region.closer is not None,
-        may_fork=not (region.fallen or session.out_of_time) and len(region.place) < session.depth_limit,
+        may_fork=not (region.fallen or session.time_is_up()) and len(region.place) < session.depth_limit,
         trained=session.limits.trained,
     )
     stop_ids = () if stop in masked else (tag(stop),)
@@ -39,7 +37,7 @@ async def sample(region: Region, room: int, stop: str = "</Goal>") -> Step:
     delta, step = Delta(()), None
     got, leased = 0, False
     try:
-        async with session.row(), asyncio.timeout(session.patience(region.place)):
+        async with session.hurried(region.place):
             async for delta in stream:
                 if not got:
                     await _admit(region, segment)

@@ -2,9 +2,10 @@
 
 import asyncio
 import itertools
+import math
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from multiverse.engine.segment import Delta, Fork, Placed, Sampling, Segment, SegmentEngine
@@ -15,6 +16,7 @@ from multiverse.serving.sequencing.lease_book import LeaseBook
 from multiverse.serving.sequencing.pieces import Codec
 from multiverse.serving.sequencing.rows import Rows
 from multiverse.serving.sequencing.seeds import Path, derived_seed
+from multiverse.serving.sequencing.telling import Telling
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class EngineLimits:
     """max_model_len: tokens of prompt and answer together. trained: the checkpoint knows the tags.
 
     branch_seconds: how long one stretch of a branch may take; then it goes on on another replica, and if that takes as
-        long too, the branch is closed. answer_seconds: when branches that have not ended are closed, and no more open.
+        long too, the branch is closed. answer_seconds: when branches that have not ended become empty paths, or, if the
+        client has seen something of them, are closed; and no more open.
     reduce: how branches are merged unless a request says otherwise.
     """
 
@@ -58,13 +61,15 @@ class Session:
         self.codec = codec
         self.limits = limits
         self.request = request
-        self.emit = emit
+        self.telling = Telling(emit, request.seen)
+        self.emit = self.telling.emit
         self.leases = LeaseBook(engine, request.id)
         self.fallbacks: list[str] = []
         self.reduction = shared.reduction
         self.by_kv = request.parallel.reduce == "kv"
         self._shared = shared
         self._began = time.monotonic()
+        self._time_is_up = False
         self._segments = itertools.count(1)
         self._blocks = itertools.count(1)
         self._draining: set[asyncio.Task[None]] = set()
@@ -82,23 +87,28 @@ class Session:
         lease = leases[0] if len(leases) == 1 else ""
         return self.engine.place(Fork(tokens, lease, width, expected, self.request.arrival))
 
-    @property
-    def out_of_time(self) -> bool:
-        """Branches are to end now."""
-        left = self._left
-        return left is not None and left <= 0
+    def time_is_up(self) -> bool:
+        """Whether branches are to end now. Whoever finds out first takes back those that the client has not seen."""
+        if not self._time_is_up and self._left() <= 0:
+            self._time_is_up = True
+            self.telling.take_back_unseen()
+        return self._time_is_up
 
-    @property
-    def _left(self) -> float | None:
+    def _left(self) -> float:
         seconds = self.limits.answer_seconds
-        return None if seconds is None else self._began + seconds - time.monotonic()
+        return math.inf if seconds is None else self._began + seconds - time.monotonic()
 
-    def patience(self, place: Place) -> float | None:
-        """Seconds that a segment at ``place`` may take: only branches are hurried."""
-        if not place:
-            return None
-        limits = [limit for limit in (self.limits.branch_seconds, self._left) if limit is not None]
-        return max(0.0, min(limits)) if limits else None
+    @asynccontextmanager
+    async def hurried(self, place: Place) -> AsyncIterator[None]:
+        """A place in the batch, held while a segment at ``place`` runs. Only branches are hurried: raises TimeoutError.
+
+        What the segment waits for its place is not held against its replica.
+        """
+        if place and self.time_is_up():
+            raise TimeoutError
+        left, stretch = (self._left(), self.limits.branch_seconds) if place else (math.inf, None)
+        async with asyncio.timeout(None if left == math.inf else left), self.row(), asyncio.timeout(stretch):
+            yield
 
     def row(self) -> AbstractAsyncContextManager[None]:
         """A place in the batch, held while a segment runs."""
