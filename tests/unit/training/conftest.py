@@ -17,7 +17,7 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
     return Tokens.load(prepare(str(base), tmp_path_factory.mktemp("prepared") / "model", dtype="float32"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="package")
 def _one_thread() -> Iterator[None]:
     """Several threads wait for each other longer than a tiny model takes to compute."""
     before = torch.get_num_threads()
