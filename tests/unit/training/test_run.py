@@ -1,5 +1,6 @@
 """A whole run in one process: it learns, goes on where it stopped, and gives a model that can be served."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,13 @@ from tests.unit.training.tiny_run import tiny_config, write_rows
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Trained in one thread: it is so small that others only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     base = write_base(tmp_path_factory.mktemp("base"))
-    return prepare(str(base), tmp_path_factory.mktemp("prepared") / "model", dtype="float32")
+    yield prepare(str(base), tmp_path_factory.mktemp("prepared") / "model", dtype="float32")
+    torch.set_num_threads(threads)
 
 
 class Notes(Curve):
