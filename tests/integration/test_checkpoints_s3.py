@@ -17,10 +17,11 @@ from multiverse.models.manifest import Manifest
 from multiverse.models.prepare import prepare
 from multiverse.storage import download_prefix, list_prefix
 from multiverse.training.checkpoint_store import S3Store
-from multiverse.training.checkpoints import CheckpointError, Checkpoints, Outcome, Stage
+from multiverse.training.checkpoints import Checkpoints, Outcome, Stage
 from multiverse.training.deepspeed_state import deepspeed_weights
 from multiverse.training.export import BaseWeights, export_model
 from multiverse.training.manifests import Progress, Run
+from multiverse.training.workers import CheckpointError
 from tests.integration.faulty_proxy import Proxy, always, faulty_proxy, no_fault, seeded
 from tests.integration.object_store import environment, object_store
 from tests.integration.sharded_training import Orders, run
