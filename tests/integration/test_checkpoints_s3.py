@@ -17,9 +17,11 @@ from multiverse.models.manifest import Manifest
 from multiverse.models.prepare import prepare
 from multiverse.storage import download_prefix, list_prefix
 from multiverse.training.checkpoint_store import S3Store
-from multiverse.training.checkpoints import CheckpointError, Checkpoints, Outcome, Stage
+from multiverse.training.checkpoints import Checkpoints, Outcome, Stage
+from multiverse.training.deepspeed_state import deepspeed_weights
 from multiverse.training.export import BaseWeights, export_model
 from multiverse.training.manifests import Progress, Run
+from multiverse.training.workers import CheckpointError
 from tests.integration.faulty_proxy import Proxy, always, faulty_proxy, no_fault, seeded
 from tests.integration.object_store import environment, object_store
 from tests.integration.sharded_training import Orders, run
@@ -138,7 +140,7 @@ def test_a_worker_killed_while_it_saves_leaves_the_checkpoint_before(
         [sys.executable, "-c", KILLED, str(tmp_path / "staging")], env={**os.environ, "PYTHONPATH": path}
     )
     try:
-        assert proxy.hanging.wait(120)
+        assert proxy.hanging.wait(240)
         process.send_signal(signal.SIGKILL)
         process.wait()
     finally:
@@ -155,6 +157,43 @@ def test_a_worker_killed_while_it_saves_leaves_the_checkpoint_before(
     assert newest is not None and (newest.step, len(newest.files)) == (2, 1)
 
 
+LOST = """
+import os, signal, sys
+from pathlib import Path
+import torch.distributed as dist
+from multiverse.training.checkpoint_store import LocalStore
+from multiverse.training.checkpoints import Checkpoints
+from multiverse.training.manifests import Progress, Run
+from multiverse.training.workers import Workers
+rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+workers = Workers.of_process_group()
+store, run = LocalStore(folder / "store"), Run("test", 0, "f")
+checkpoints = Checkpoints(store, run, staging=folder / "staging", workers=workers)
+writes = lambda directory: lambda: (directory / f"file{rank}").write_text("x")
+checkpoints.save(Progress(1, 0, 0), writes)
+checkpoints.wait()
+lost = lambda directory: lambda: os.kill(os.getpid(), signal.SIGKILL)
+checkpoints.save(Progress(2, 0, 0), lost if rank == 1 else writes)
+checkpoints.close()
+assert (checkpoints.saved, checkpoints.failed, checkpoints.newest().step) == (1, 1, 1)
+"""
+
+
+def test_a_worker_lost_while_all_save_does_not_hold_the_others(root: Path, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(root / "platform"), str(root)])
+    processes = [
+        subprocess.Popen([sys.executable, "-c", LOST, str(rank), str(tmp_path)], env={**os.environ, "PYTHONPATH": path})
+        for rank in (0, 1)
+    ]
+    try:
+        assert [process.wait(240) for process in processes] == [0, -signal.SIGKILL]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 def test_two_fsdp2_workers_save_while_they_train_and_any_number_resumes(
     proxy: Proxy, root: Path, tmp_path: Path, lora: bool
@@ -190,6 +229,28 @@ def test_two_fsdp2_workers_save_while_they_train_and_any_number_resumes(
     again = run(orders("two-again", 12), 2, environment(proxy.url), root)
     assert sorted(again[0]["seen"]) == [10, 12]
     assert_same(again[0]["seen"][12], seen[12], tolerance=1e-5)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("zero", "lora"), [(2, False), (3, False), (3, True)])
+def test_deepspeeds_own_files_resume_with_the_same_and_with_another_number_of_workers(
+    root: Path, tmp_path: Path, zero: int, lora: bool
+) -> None:
+    location = tmp_path / "checkpoints"
+
+    def orders(name: str, until: int, save_at: tuple[int, ...] = ()) -> Orders:
+        return Orders(str(location), str(tmp_path / "staging"), str(tmp_path / name), until, save_at, lora, zero=zero)
+
+    first = run(orders("first", 4, (2,)), 2, {}, root)
+    assert first[0]["counts"] == (1, 0, 0)
+    two = run(orders("two", 4), 2, {}, root)
+    assert_same(two[0]["seen"][2], first[0]["seen"][2])
+    assert_same(two[0]["seen"][4], first[0]["seen"][4])
+    one = run(orders("one", 2), 1, {}, root)
+    assert_same(one[0]["seen"][2], first[0]["seen"][2])
+    weights = deepspeed_weights(location / "step-00000002")
+    for name, tensor in first[0]["seen"][2]["weights"].items():
+        assert torch.equal(weights[name], tensor)
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any], tolerance: float = 0.0) -> None:

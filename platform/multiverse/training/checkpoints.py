@@ -15,26 +15,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeVar
 
 from multiverse.storage import StorageError
 from multiverse.training.checkpoint_store import Store, step_name
-from multiverse.training.manifests import MANIFEST, DamagedError, File, Manifest, Progress, Run, kept, merged
-from multiverse.training.workers import Gather, Workers
+from multiverse.training.manifests import (
+    MANIFEST,
+    DamagedError,
+    File,
+    Manifest,
+    Progress,
+    Run,
+    kept,
+    library_versions,
+    merged,
+)
+from multiverse.training.workers import CheckpointError, Workers, together
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 Finish = Callable[[], None]
 Stage = Callable[[Path], Finish | None]
 """Called on the thread that trains with an empty directory of this worker. It takes what the checkpoint needs from the
 model: either by writing the files into the directory, or by copying the state and returning what writes the copy."""
-
-
-class CheckpointError(RuntimeError):
-    """A worker could not save or read a checkpoint; says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class Checkpoints:
         lose the run.
         """
         agree = self._workers.agree
-        candidates = self._together(agree, lambda: self._valid() if self._leads else [])[0]
+        candidates = together(agree, lambda: self._valid() if self._leads else [])[0]
         for manifest in candidates:
             name = f"{self._store.location}/{step_name(manifest.step)}"
             saved, ours = manifest.run.config_fingerprint, self._run.config_fingerprint
@@ -128,10 +131,10 @@ class Checkpoints:
                     f"{name} was saved under the configuration {saved}, this is {ours}: choose another location, or "
                     "remove what is there"
                 )
-            problems = self._together(agree, partial(self._try_fetch, manifest))
+            problems = together(agree, partial(self._try_fetch, manifest))
             if not any(problems):
                 self._last = manifest.step
-                return manifest, self._fetch(manifest, ())
+                return manifest, self._store.fetch(manifest, self._cache, ())
             if self._leads:
                 problem = next(problem for problem in problems if problem)
                 log.warning("%s is passed over: %s", name, problem)
@@ -143,7 +146,7 @@ class Checkpoints:
 
     def fetch(self, manifest: Manifest) -> Path:
         """A local directory with all files, verified. Raises DamagedError, StorageError."""
-        return self._fetch(manifest, manifest.files)
+        return self._store.fetch(manifest, self._cache, manifest.files)
 
     def wait(self) -> None:
         """Until the save in flight, if there is one, has ended."""
@@ -197,11 +200,11 @@ class Checkpoints:
                 self._store.write_manifest(progress.step, manifest.to_json())
 
         gather = self._workers.gather
-        self._together(gather, prepare)
-        lists = self._together(gather, write)
-        manifest = Manifest(progress, self._run, self._workers.world_size, _versions(), merged(lists))
-        self._together(gather, put)
-        self._together(gather, publish)
+        together(gather, prepare)
+        lists = together(gather, write)
+        manifest = Manifest(progress, self._run, self._workers.world_size, library_versions(), merged(lists))
+        together(gather, put)
+        together(gather, publish)
         return manifest.size
 
     def _delete_superseded(self, step: int) -> None:
@@ -232,34 +235,8 @@ class Checkpoints:
     def _try_fetch(self, manifest: Manifest) -> str | None:
         """What is wrong with this worker's share of the files; together the workers verify all."""
         try:
-            self._fetch(manifest, manifest.files[self._workers.rank :: self._workers.world_size])
+            share = manifest.files[self._workers.rank :: self._workers.world_size]
+            self._store.fetch(manifest, self._cache, share)
         except DamagedError as error:
             return str(error)
         return None
-
-    def _fetch(self, manifest: Manifest, check: tuple[File, ...]) -> Path:
-        return self._store.fetch(manifest, self._cache, check)
-
-    def _together(self, gather: Gather, action: Callable[[], T]) -> list[T]:
-        """What ``action`` returned on every worker. Raises CheckpointError on all of them if it failed on one."""
-        value, problem = None, None
-        try:
-            value = action()
-        except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-        answers = gather((value, problem))
-        problems = [f"worker {rank}: {problem}" for rank, (_, problem) in enumerate(answers) if problem]
-        if problems:
-            raise CheckpointError("; ".join(problems))
-        return [value for value, _ in answers]
-
-
-def _versions() -> dict[str, str]:
-    """Of the libraries whose formats a checkpoint may have, as far as they are installed."""
-    found = {}
-    for package in ("multiverse", "torch", "transformers", "peft", "deepspeed"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -138,3 +139,14 @@ def kept(manifests: Iterable[Manifest], keep_last: int, keep_best: int) -> set[i
         key=lambda m: m.progress.metric or 0.0,
     )
     return {manifest.step for manifest in newest_first[:keep_last] + ranked[:keep_best]}
+
+
+def library_versions() -> dict[str, str]:
+    """Of the libraries whose formats a checkpoint may have, as far as they are installed."""
+    found = {}
+    for package in ("multiverse", "torch", "transformers", "peft", "deepspeed"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -3,12 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 
+T = TypeVar("T")
 Gather = Callable[[Any], list[Any]]
 """Gives every worker the values of all, by rank, once all have called it. Values must pickle."""
+
+
+class CheckpointError(RuntimeError):
+    """A worker could not save or read a checkpoint; says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +53,18 @@ class Workers:
         return cls(
             dist.get_rank(), world_size, lambda value: gather(value, agree), lambda value: gather(value, save), save
         )
+
+
+def together(gather: Gather, action: Callable[[], T]) -> list[T]:
+    """What ``action`` returned on every worker. Raises CheckpointError on all of them if it failed on one."""
+    value: Any = None
+    problem = None
+    try:
+        value = action()
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    answers = gather((value, problem))
+    problems = [f"worker {rank}: {problem}" for rank, (_, problem) in enumerate(answers) if problem]
+    if problems:
+        raise CheckpointError("; ".join(problems))
+    return [value for value, _ in answers]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from multiverse.training.checkpoint_store import LocalStore
-from multiverse.training.checkpoints import CheckpointError, Checkpoints, Outcome, Stage
+from multiverse.training.checkpoints import Checkpoints, Outcome, Stage
 from multiverse.training.manifests import DamagedError, File, Manifest, Progress, Run, kept
-from multiverse.training.workers import Workers
+from multiverse.training.workers import CheckpointError, Workers
 
 RUN = Run(strategy="single", seed=7, config_fingerprint="a1b2")
 SHA_A = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
