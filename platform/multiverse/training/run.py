@@ -152,7 +152,8 @@ class Training:
         if found is None:
             return 0
         newest, directory = found
-        self._strategy.read(directory, self._ties.group)
+        scratch = Path(self._staging.name) / "converted"
+        self._strategy.read(directory, newest, scratch, self._ties.group)
         self._tokens_seen = newest.progress.tokens
         return newest.step
 

@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from multiverse.training.checkpoints import Stage
 from multiverse.training.config import OptimizerOptions, StrategyOptions
+from multiverse.training.manifests import Manifest
 from multiverse.training.models import recompute_activations, transformer_layers
 from multiverse.training.sharded import full_weights, load_sharded, stage_sharded
 
@@ -39,8 +40,9 @@ class Strategy(Protocol):
         """For `Checkpoints.save`. group: `Workers.group`."""
         ...
 
-    def read(self, directory: Path, group: Any) -> None:
-        """Go on from a checkpoint's files. Raises ValueError where they are of another kind."""
+    def read(self, directory: Path, manifest: Manifest, scratch: Path, group: Any) -> None:
+        """Go on from a checkpoint's files. scratch: a directory of this node. Raises ValueError where they are of
+        another kind."""
         ...
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -111,7 +113,7 @@ class Single:
     def stage(self, group: Any) -> Stage:
         return stage_sharded(self.model, self._optimizer, group)
 
-    def read(self, directory: Path, group: Any) -> None:
+    def read(self, directory: Path, manifest: Manifest, scratch: Path, group: Any) -> None:
         load_sharded(directory, self.model, self._optimizer, group)
 
     def weights(self) -> dict[str, torch.Tensor]:

@@ -11,8 +11,8 @@ import torch.distributed as dist
 from multiverse.config import ConfigError
 from multiverse.training.checkpoints import Stage
 from multiverse.training.config import OptimizerOptions, StrategyOptions
-
-TAG = "state"
+from multiverse.training.deepspeed_state import load_deepspeed, stage_deepspeed
+from multiverse.training.manifests import Manifest
 
 
 class ZeRO:
@@ -21,6 +21,9 @@ class ZeRO:
     def __init__(self, model: Any, options: StrategyOptions, optimizer: OptimizerOptions) -> None:
         import deepspeed
 
+        if not torch.cuda.is_available():
+            # Its collectives by shared memory are built when first used, and are not for every CPU build of torch.
+            deepspeed.ops.op_builder.__compatible_ops__["deepspeed_shm_comm"] = False
         self._workers = dist.get_world_size()
         self._config = settings(options, optimizer, next(model.parameters()).dtype)
         self.model, self._optimizer, _, _ = deepspeed.initialize(
@@ -46,16 +49,10 @@ class ZeRO:
 
     def stage(self, group: Any) -> Stage:
         """DeepSpeed writes its files itself, from all workers at once: training waits for that, not for uploads."""
+        return stage_deepspeed(self.model)
 
-        def write(directory: Path) -> None:
-            self.model.save_checkpoint(str(directory), tag=TAG, exclude_frozen_parameters=True)
-
-        return write
-
-    def read(self, directory: Path, group: Any) -> None:
-        path, _ = self.model.load_checkpoint(str(directory), tag=TAG, load_module_strict=False)
-        if path is None:
-            raise ValueError(f"{directory} was not written by DeepSpeed")
+    def read(self, directory: Path, manifest: Manifest, scratch: Path, group: Any) -> None:
+        load_deepspeed(directory, manifest, self.model, scratch, self._workers)
 
     def weights(self) -> dict[str, torch.Tensor]:
         import deepspeed
