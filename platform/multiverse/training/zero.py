@@ -23,7 +23,7 @@ class ZeRO:
 
         if not torch.cuda.is_available():
             # Its collectives by shared memory are built when first used, and are not for every CPU build of torch.
-            deepspeed.ops.op_builder.__compatible_ops__["deepspeed_shm_comm"] = False
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self._workers = dist.get_world_size()
         self._config = settings(options, optimizer, next(model.parameters()).dtype)
         self.model, self._optimizer, _, _ = deepspeed.initialize(
