@@ -60,15 +60,16 @@ class Ledger:
         return self._views.copy()
 
     def arriving(self, cached: Sequence[tuple[Replica, int]], tokens: int, count: int) -> list[ReplicaView]:
-        """Replicas for a request that has no home: those that have some of its prompt, and those with the fewest rows
-        and with the fewest requests, ``count`` each, that have room for ``tokens`` tokens if any has."""
+        """Replicas that have room for a request of ``tokens`` tokens: those that have some of its prompt, and those
+        with the fewest rows and with the fewest requests, ``count`` each."""
         self._update()
         views = {
-            replica.index: replace(self._views[replica.index], cached_prefix_tokens=had) for replica, had in cached
+            replica.index: replace(self._views[replica.index], cached_prefix_tokens=had)
+            for replica, had in cached
+            if self._free[replica.index] >= tokens
         }
         for order in (self._by_rows, self._by_requests):
-            fitting = (index for index in order if self._free[index] >= tokens)
-            for index in [*itertools.islice(fitting, count)] or itertools.islice(order, count):
+            for index in itertools.islice((index for index in order if self._free[index] >= tokens), count):
                 views.setdefault(index, self._views[index])
         return list(views.values())
 

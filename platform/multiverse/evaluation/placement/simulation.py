@@ -6,6 +6,7 @@ what other replicas have.
 """
 
 import statistics
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,11 @@ from multiverse.evaluation.placement.workload import LONGEST, Chain
 from multiverse.serving.placement.costs import Costs
 from multiverse.serving.placement.homes import SHORTLIST, choose_home
 from multiverse.serving.placement.policies import Placement
-from multiverse.serving.placement.traffic import Traffic
+from multiverse.serving.placement.traffic import Lengths, Traffic
 from multiverse.serving.placement.view import Block, ReplicaView
+
+ADMISSION = 0.1
+"""Seconds after which a request that found no room in any cache is looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,9 @@ class Simulation:
         self._by_id = {replica.id: replica for replica in self._replicas}
         self._ledger = Ledger(self._clock, self._replicas, cluster.replicas_per_node, cluster.staleness)
         self._traffic = Traffic()
+        self._kv_tokens = cluster.kv_tokens
+        self._growth = Lengths()
+        self._queue: deque[int] = deque()
         self._requests: list[_Request] = []
         self._away: dict[int, list[_Guests]] = {}
         self._remote = self._branches = 0
@@ -109,22 +116,37 @@ class Simulation:
         return self._ledger.all()
 
     def _arrive(self, number: int) -> None:
-        chain = self._chains[number]
         if number + 1 < len(self._chains):
             self._clock.at(self._chains[number + 1].arrival, self._arrive, number + 1)
+        self._queue.append(number)
+        if len(self._queue) == 1:
+            self._admit(None)
+
+    def _admit(self, _: None) -> None:
+        """Requests wait in the order in which they came until the first finds a home whose cache has room for it."""
+        while self._queue:
+            if not self._begin(self._queue[0]):
+                self._clock.at(self._clock.now + ADMISSION, self._admit, None)
+                return
+            self._queue.popleft()
+
+    def _begin(self, number: int) -> bool:
+        chain = self._chains[number]
         earlier = self._requests[chain.earlier] if chain.earlier is not None else None
         cached = [(earlier.home, earlier.chain.tokens)] if earlier is not None and earlier.ended is not None else []
-        expected = self._traffic.openings.expected(LONGEST)
-        replicas = self._ledger.arriving(cached, chain.prompt + expected, SHORTLIST)
-        chosen = choose_home(chain.prompt, expected, replicas, self._costs)
-        home = self._by_id[chosen]
-        request = _Request(number, chain, home, chain.prompt + expected, len(chain.branches))
+        kv = min(self._kv_tokens, chain.prompt + self._growth.expected(LONGEST))
+        replicas = self._ledger.arriving(cached, kv, SHORTLIST)
+        if not replicas:
+            return False
+        home = self._by_id[choose_home(chain.prompt, self._traffic.openings.expected(LONGEST), replicas, self._costs)]
+        request = _Request(number, chain, home, kv, len(chain.branches))
         self._requests.append(request)
         missing = chain.prompt - sum(tokens for replica, tokens in cached if replica is home)
         home.free -= chain.prefix
         self._traffic.prompt(self._clock.now, self._ledger.rows(home), self._costs.prefill(missing))
         self._ledger.sent(home, Share(1, chain.prompt, missing, request.kv, 1))
         home.prefill(missing, self._prefilled, (request, missing))
+        return True
 
     def _prefilled(self, which: tuple[_Request, int]) -> None:
         request, missing = which
@@ -163,7 +185,7 @@ class Simulation:
             for _ in there.lengths:
                 self._ledger.sent(there.replica, there.row)
             if there.replica is home:
-                self._begin(there)
+                self._run_branches(there)
             else:
                 self._bring_prefix(block, there)
 
@@ -177,7 +199,7 @@ class Simulation:
             self._ledger.sent(replica, Share(prefill=prefix))
             replica.prefill(prefix, self._computed, guests)
         else:
-            self._clock.at(self._moved(home, replica, prefix), self._begin, guests)
+            self._clock.at(self._moved(home, replica, prefix), self._run_branches, guests)
 
     def _moved(self, source: Replica, target: Replica, tokens: int) -> float:
         """When the KV of ``tokens`` tokens has arrived: the links take one transfer after the other."""
@@ -189,9 +211,9 @@ class Simulation:
 
     def _computed(self, guests: _Guests) -> None:
         self._ledger.ended(guests.replica, Share(prefill=guests.request.chain.prefix))
-        self._begin(guests)
+        self._run_branches(guests)
 
-    def _begin(self, guests: _Guests) -> None:
+    def _run_branches(self, guests: _Guests) -> None:
         for length in guests.lengths:
             context = guests.request.chain.prefix + length / 2
             guests.replica.decode(length, context, length, self._branch_ends, (guests, length))
@@ -227,5 +249,6 @@ class Simulation:
     def _end(self, request: _Request) -> None:
         chain, home = request.chain, request.home
         request.ended = self._clock.now
+        self._growth.add(chain.tokens - chain.prompt)
         home.free += chain.prefix + sum(chain.branches)
         self._ledger.ended(home, Share(1, chain.tokens - chain.tail, kv=chain.tokens, requests=1))
