@@ -1,0 +1,1 @@
+"""Training of Multiverse models: data, curriculum, strategies, checkpoints."""
