@@ -139,6 +139,21 @@ def inspect(
         raise typer.Exit(1)
 
 
+@app.command()
+def tasks(
+    out: Annotated[Path, typer.Argument(help="The file to write, JSON lines.")],
+    count: Annotated[int, typer.Option(min=1, help="How many tasks.")],
+    split: Annotated[str, typer.Option(help="train or held_out.")] = "train",
+    seed: Annotated[int, typer.Option(help="Another seed, other tasks.")] = 0,
+    families: Annotated[str | None, typer.Option(help="Some only, with commas between (docs/tasks.md).")] = None,
+) -> None:
+    """Generate small tasks with worked answers, as many of each family; see docs/tasks.md."""
+    from multiverse.commands.tasks import write_tasks
+
+    with _said_plainly():
+        write_tasks(out, families.split(",") if families else None, split, count, seed)
+
+
 @contextmanager
 def _said_plainly() -> Iterator[None]:
     """What the user can put right is one line on stderr, not a traceback."""

@@ -124,3 +124,29 @@ def test_layouts_of_reference_are_reproduced(shared: Path) -> None:
     lines = [json.loads(line) for line in run("layout", path).stdout.splitlines()]
     assert [line["positions"] for line in lines] == [case["positions"] for case in cases]
     assert [line["next_position"] for line in lines] == [case["next_position"] for case in cases]
+
+
+def test_tasks_are_written_as_rows(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.jsonl"
+    assert (
+        run("tasks", path, "--count", "4", "--split", "held_out", "--seed", "3", "--families", "sums,steps").exit_code
+        == 0
+    )
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [list(row) for row in rows] == [["id", "question", "chain", "answer", "family", "splits", "expected"]] * 4
+    assert [row["id"] for row in rows] == ["held_out-3-0", "held_out-3-1", "held_out-3-2", "held_out-3-3"]
+    assert sorted((row["family"], row["splits"]) for row in rows) == [("steps", False)] * 2 + [("sums", True)] * 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--split", "test", "split is 'test': must be train or held_out"),
+        ("--families", "sums,sum", "no family 'sum': there are sums, differences"),
+    ],
+)
+def test_tasks_of_what_there_is_not_are_refused(tmp_path: Path, option: str, value: str, message: str) -> None:
+    result = run("tasks", tmp_path / "tasks.jsonl", "--count", "4", option, value)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"multiverse: {message}")
+    assert not (tmp_path / "tasks.jsonl").exists()

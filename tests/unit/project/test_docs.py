@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/structures.md", "docs/engine.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/structures.md", "docs/engine.md", "docs/tasks.md"]
 _FILE = re.compile(r"`([\w.-]+(?:/[\w.-]+)*\.(?:py|yaml|lock|txt))`")
 _FOLDER = re.compile(r"`((?:[\w.-]+/)+)`")
 _LINK = re.compile(r"\]\(([^):#]+)\)")
@@ -49,6 +49,12 @@ def test_every_folder_of_the_package_has_its_line(root: Path) -> None:
     named = re.findall(r"^\| `(\w+)/` \|", section(root, "Folders"), re.MULTILINE)
     folders = {path.parent.name for path in (root / "platform/multiverse").glob("*/__init__.py")}
     assert set(named) == folders | {"deployments", "tests"}
+
+
+def test_document_of_tasks_is_as_it_is_generated(root: Path) -> None:
+    from multiverse.commands.tasks import document
+
+    assert (root / "docs/tasks.md").read_text() == document()
 
 
 def test_every_command_has_its_line_in_the_readme(root: Path) -> None:

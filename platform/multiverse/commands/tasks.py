@@ -1,0 +1,61 @@
+"""``multiverse tasks``: generated tasks as JSON lines; and the document that shows one of each family."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from multiverse.training.families import FAMILIES, generate
+from multiverse.training.families.draw import Split
+
+SPLITS: dict[str, Split] = {"train": "train", "held_out": "held_out"}
+ROW = ("id", "question", "chain", "answer", "family", "splits", "expected")
+
+_INTRODUCTION = """# Tasks
+
+Small tasks to train and to measure with, drawn from a seed (`training/families/`):
+
+```
+multiverse tasks train.jsonl --count 7000 --split train --seed 0
+multiverse tasks held_out.jsonl --count 2000 --split held_out --seed 0 --families sums,steps
+```
+
+Each row has a question, a structured chain, the final answer, and what `grade` compares an answer with. In some
+families the question has two to four independent parts, each worked out in a path of its own; in the others every step
+needs the one before. Both are asked about in much the same words. As many tasks come from one family as from another.
+
+What is held out is decided problem by problem, by a hash: of all additions, subtractions, words, lists, amounts and so
+on, one in five is held out, and no training task has it in its question, whatever the seed.
+
+`training/families/natural.py` adds natural questions, which a base model answers: a numbered list becomes a block.
+
+This file is written by `make docs`. Below, a task of each family with its worked answer, structured in the first one
+and sequential in all others.
+"""
+
+
+def write_tasks(path: Path, families: Sequence[str] | None, split: str, count: int, seed: int) -> None:
+    """Tasks of some families, or of all. Raises ValueError for a family or a split there is not."""
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}: must be train or held_out")
+    tasks = generate(families or tuple(FAMILIES), SPLITS[split], count, seed)
+    with path.open("w", encoding="utf-8") as lines:
+        for place, task in enumerate(tasks):
+            row = {"id": f"{split}-{seed}-{place}"} | asdict(task)
+            lines.write(json.dumps({name: row[name] for name in ROW}) + "\n")
+
+
+def document() -> str:
+    """`docs/tasks.md`."""
+    sections = [_INTRODUCTION]
+    for name, family in FAMILIES.items():
+        (task,) = generate([name], "train", 1, 0)
+        about = f"{family.about}{'' if family.splits else ' It does not split.'}"
+        answer = task.sequential if len(sections) > 1 else task.text
+        sections.append(f"## {name}\n\n{about}\n\n> {task.question}\n\n```\n{answer}\n```\n")
+    return "\n".join(sections)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())
