@@ -1,1 +1,1 @@
-"""Training a Multiverse model: data, packing, attention of the layout, and the curriculum."""
+"""Training of Multiverse models: data, curriculum, strategies, checkpoints."""

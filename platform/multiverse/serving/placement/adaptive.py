@@ -20,12 +20,11 @@ from multiverse.serving.placement.view import Block, ReplicaView
 class Adaptive:
     def place(self, block: Block, home: str, replicas: Sequence[ReplicaView], costs: Costs) -> tuple[str, ...]:
         at_home = next(view for view in replicas if view.id == home)
-        plan = _Plan(
-            block, costs, [_Offer(view, at_home, block, costs) for view in _candidates(block, at_home, replicas)]
-        )
+        views = _candidates(block, at_home, replicas)
+        plan = _Plan(block.prompts.prefill, [_Offer(view, at_home, block, costs) for view in views])
         for _ in range(block.width):
-            plan.add(plan.best())
-        stay = _Plan(block, costs, [_Offer(at_home, at_home, block, costs)])
+            plan.add_best()
+        stay = _Plan(block.prompts.prefill, [_Offer(at_home, at_home, block, costs)])
         if stay.offers[0].room >= block.width:
             for _ in range(block.width):
                 stay.add(stay.offers[0])
@@ -49,21 +48,23 @@ class _Offer:
 
     start: seconds until a branch may begin there, but for transfers. pull, back: seconds that home's link is taken by
     the prefix, and by a branch's KV; fixed: what a transfer takes more. burden: seconds that its rows stand still while
-    it computes the prefix. finish, harm, prompts: of the branches it has, see `_Plan`.
+    it computes the prefix. seconds: that its branches would run if it had one more. harm, prompts: of the branches it
+    has, see `_Plan`; more_harm, more_prompts: what one more would add.
     """
 
     __slots__ = (
-        "back", "burden", "context", "count", "finish", "fixed", "harm", "idle_step", "prompts", "pull", "room",
-        "start", "tokens", "view",
+        "_block", "_context", "_costs", "_idle_step", "_tokens", "back", "burden", "count", "fixed", "harm",
+        "more_harm", "more_prompts", "prompts", "pull", "room", "seconds", "start", "view",
     )  # fmt: skip
 
     def __init__(self, view: ReplicaView, home: ReplicaView, block: Block, costs: Costs) -> None:
         self.view, self.room, self.count = view, block.room(view, home.id), 0
-        self.tokens = max(1, block.expected_branch_tokens)
-        self.context = block.prefix_tokens + self.tokens / 2
-        self.idle_step = costs.step(view.rows, view.context_tokens) if view.rows else 0.0
+        self._block, self._costs = block, costs
+        self._tokens = max(1, block.expected_branch_tokens)
+        self._context = block.prefix_tokens + self._tokens / 2
+        self._idle_step = costs.step(view.rows, view.context_tokens) if view.rows else 0.0
         self.start = costs.prefill(view.prefill_tokens)
-        self.pull = self.back = self.fixed = self.burden = self.finish = self.harm = self.prompts = 0.0
+        self.pull = self.back = self.fixed = self.burden = self.harm = self.prompts = 0.0
         if view.id != home.id:
             same = view.node == home.node
             missing = max(0, block.prefix_tokens - view.cached_prefix_tokens)
@@ -73,7 +74,22 @@ class _Offer:
                 self.start, self.burden = self.start + again, again
             else:
                 self.pull = costs.transfer(missing, same) - self.fixed
-            self.back = costs.transfer(self.tokens, same) - self.fixed
+            self.back = costs.transfer(self._tokens, same) - self.fixed
+        self._look_ahead()
+
+    def add(self) -> None:
+        self.count += 1
+        self.harm += self.more_harm
+        self.prompts += self.more_prompts
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        more = self.count + 1
+        rows, context = self.view.rows + more, self.view.context_tokens + more * self._context
+        self.seconds = self._tokens * self._costs.step(rows, context)
+        harm = self.view.requests * (self.burden + self.seconds - self._tokens * self._idle_step)
+        self.more_harm = harm - self.harm
+        self.more_prompts = self._block.prompts.expected(rows, self.seconds) - self.prompts
 
 
 @dataclass(slots=True)
@@ -82,11 +98,10 @@ class _Plan:
 
     finish: seconds until the last has run. sent, back: seconds that home's link is taken by the prefix, and by the
     branches' KV; fixed: what a transfer takes more. harm: seconds that other requests lose. used: how many replicas;
-    prompts: those that they get meanwhile.
+    prompts: those that they get meanwhile; prefill: seconds that one takes.
     """
 
-    block: Block
-    costs: Costs
+    prefill: float
     offers: list[_Offer]
     finish: float = 0.0
     sent: float = 0.0
@@ -100,43 +115,35 @@ class _Plan:
     def cost(self) -> float:
         return self._cost(self.finish, self.back + self.fixed, self.harm, self.used, self.prompts)
 
-    def best(self) -> _Offer:
+    def add_best(self) -> None:
         open_ = [offer for offer in self.offers if offer.count < offer.room] or self.offers[:1]
-        return min(open_, key=self._with)
+        self.add(min(open_, key=self._with))
 
     def add(self, offer: _Offer) -> None:
-        finish, harm, prompts = self._run(offer)
-        self.harm += harm - offer.harm
-        self.prompts += prompts - offer.prompts
+        offer.start = self._start(offer)
+        self.finish = max(self.finish, offer.start + offer.seconds)
+        self.harm += offer.more_harm
+        self.prompts += offer.more_prompts
+        self.back, self.fixed = self.back + offer.back, max(self.fixed, offer.fixed)
         if not offer.count:
-            offer.start = max(offer.start, self.sent + offer.pull + offer.fixed)
             self.sent += offer.pull
             self.used += 1
-        self.back, self.fixed = self.back + offer.back, max(self.fixed, offer.fixed)
-        self.finish = max(self.finish, finish)
-        offer.count, offer.finish, offer.harm, offer.prompts = offer.count + 1, finish, harm, prompts
+        offer.add()
+
+    def _start(self, offer: _Offer) -> float:
+        """When its next branch may begin; the first one waits for the prefix."""
+        return offer.start if offer.count else max(offer.start, self.sent + offer.pull + offer.fixed)
 
     def _with(self, offer: _Offer) -> float:
-        finish, harm, prompts = self._run(offer)
         return self._cost(
-            max(self.finish, finish),
+            max(self.finish, self._start(offer) + offer.seconds),
             self.back + offer.back + max(self.fixed, offer.fixed),
-            self.harm + harm - offer.harm,
+            self.harm + offer.more_harm,
             self.used + (not offer.count),
-            self.prompts + prompts - offer.prompts,
+            self.prompts + offer.more_prompts,
         )
-
-    def _run(self, offer: _Offer) -> tuple[float, float, float]:
-        """With one more branch on that replica: its finish, harm and prompts."""
-        start = offer.start if offer.count else max(offer.start, self.sent + offer.pull + offer.fixed)
-        more = offer.count + 1
-        rows = offer.view.rows + more
-        step = self.costs.step(rows, offer.view.context_tokens + more * offer.context)
-        seconds = offer.tokens * step
-        harm = offer.view.requests * (offer.burden + seconds - offer.tokens * offer.idle_step)
-        return start + seconds, harm, self.block.prompts.expected(rows, seconds)
 
     def _cost(self, finish: float, back: float, harm: float, used: int, prompts: float) -> float:
         """The join waits for the replica that gets the most prompts, which is about one more than the mean."""
-        most = min(prompts, prompts / max(1, used) + 1.0)
-        return finish + back + harm + most * self.block.prompts.prefill
+        most = min(prompts, prompts / used + 1.0) if used else 0.0
+        return finish + back + harm + most * self.prefill
