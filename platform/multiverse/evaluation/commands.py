@@ -179,7 +179,7 @@ def placement(
 @app.command()
 def train(
     model: Model = DEFAULT_MODEL,
-    repeats: Annotated[int, typer.Option(min=1, help="Steps of each measurement; the median counts.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Steps at 1K tokens, as many tokens at others.")] = 5,
     as_json: AsJson = False,
 ) -> None:
     """Training with the layout's attention against plain causal attention, on the CPU. Exits with 1 below 0.9 of it."""

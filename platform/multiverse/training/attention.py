@@ -10,24 +10,27 @@ recompute (FSDP2, DeepSpeed, activation checkpointing, peft) pass it on as it is
 
 Two ways to compute it, chosen by the device of the batch:
 
-- elsewhere than CUDA: SDPA over runs of rows, each with the keys from its example's beginning to its own last row.
+- elsewhere than CUDA: SDPA over runs of rows, each with the keys of its example up to its own last row, but for those
+  hidden from all of the run. Nothing is computed for what is blank here, nor between packed examples.
 
-      keys     0 ............... n        c  rows before the first hidden key: SDPA's own causal kernel, no mask
-      rows     c c                        m  other rows, in runs: masked, built once per forward and shared by all
-               c c c                         layers
-               m m m m m                     nothing is computed for what is left blank, nor between packed examples
-               m m m m m m m
+               keys
+      rows     c               prompt, goal      c  rows before the first hidden key: SDPA's own causal kernel, no mask
+               c c             branch 1          m  other rows, in runs: with masks, made once for a forward and shared
+               m   m           branch 2             by all layers
+               m     m         branch 3
+               m m m m m       join
 
 - CUDA: FlexAttention with a block-sparse mask, in which no n x n tensor ever exists. Its mask and its forward were
   compared on CPU, where it has no backward; the compiled kernels and their backward were not run.
 """
 
-from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
@@ -37,24 +40,27 @@ from multiverse.training.packing import Batch
 
 NAME = "multiverse"
 _RUN = 256
-"""Least rows of a masked run."""
+"""Most rows of a masked run, unless there would be too many runs."""
 _RUNS = 8
-"""Most masked runs of an example: with more, less is computed in vain, but gradients are summed more often."""
+"""Most masked runs that rows with the same hidden keys are split into: with more, less is computed in vain, but
+gradients are summed more often."""
+_BRANCH = 64
+"""Least rows of a branch for which it pays to leave its siblings' keys out; those of smaller ones are masked."""
 
 MaskMod = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Rows ``[start, end)`` that are computed at once, with the keys ``[first, end)``.
+    """Rows ``[start, end)`` that are computed at once, with the keys in the ranges ``keys``.
 
-    mask: [end - start, end - first] of the queries' dtype, what is added to their scores: 0 or -inf. None: causal, and
-    ``first == start``.
+    mask: [rows, keys] of the queries' dtype, what is added to their scores: 0 or -inf. None: causal, and the keys are
+    the rows themselves.
     """
 
     start: int
     end: int
-    first: int
+    keys: tuple[tuple[int, int], ...]
     mask: torch.Tensor | None
 
 
@@ -76,8 +82,8 @@ class Visibility:
         """All rows as runs, in order, with masks of ``dtype``."""
         if dtype not in self._runs:
             self._runs[dtype] = [
-                Run(start, end, first, self._mask(start, end, first, dtype) if masked else None)
-                for start, end, first, masked in self._split()
+                Run(start, end, keys, self._mask(start, end, keys, dtype) if masked else None)
+                for start, end, keys, masked in self._split()
             ]
         return self._runs[dtype]
 
@@ -106,24 +112,36 @@ class Visibility:
         """Memory of the masks made so far for SDPA."""
         return sum(run.mask.nbytes for runs in self._runs.values() for run in runs if run.mask is not None)
 
-    def _split(self) -> list[tuple[int, int, int, bool]]:
-        """(start, end, first key, masked) of every run."""
-        count = len(self.starts)
-        firsts = torch.unique(self.starts).tolist()
-        hiding = (self.hidden[..., 1] > self.hidden[..., 0]).any(-1).nonzero()[:, 0].tolist()
-        runs = []
-        for first, end in zip(firsts, [*firsts[1:], count], strict=True):
-            at = bisect_left(hiding, first)
-            front = min(hiding[at], end) if at < len(hiding) else end
+    def _split(self) -> Iterator[tuple[int, int, tuple[tuple[int, int], ...], bool]]:
+        """(start, end, ranges of keys, masked) of every run."""
+        starts, outermost = self.starts.cpu().numpy(), self._outermost()
+        firsts = np.flatnonzero(np.diff(starts, prepend=-1)).tolist()
+        for first, end in zip(firsts, [*firsts[1:], len(starts)], strict=True):
+            hiding = np.flatnonzero(outermost[first:end, 1])
+            front = first + int(hiding[0]) if len(hiding) else end
             if front > first:
-                runs.append((first, front, first, False))
-            step = max(_RUN, -(-(end - front) // _RUNS))
-            runs += [(start, min(start + step, end), first, True) for start in range(front, end, step)]
-        return runs
+                yield first, front, ((first, front),), False
+            for begin, stop in _alike(outermost[front:end], front):
+                alike = bool((outermost[begin:stop] == outermost[begin]).all())
+                low, high = outermost[begin].tolist() if alike else (0, 0)
+                step = max(_RUN, -(-(stop - begin) // _RUNS))
+                for start in range(begin, stop, step):
+                    last = min(start + step, stop)
+                    ranges = ((first, low), (high, last)) if high > low else ((first, last),)
+                    yield start, last, ranges, True
 
-    def _mask(self, start: int, end: int, first: int, dtype: torch.dtype) -> torch.Tensor:
+    def _outermost(self) -> np.ndarray:
+        """[num_tokens, 2] int32: by token, the hidden keys of the outermost depth that hides any, (0, 0) for none."""
+        hidden = self.hidden.cpu().numpy()
+        found = np.zeros((len(hidden), 2), dtype=np.int32)
+        for depth in reversed(range(hidden.shape[1])):
+            own = hidden[:, depth]
+            found = np.where(own[:, 1:] > own[:, :1], own, found)
+        return found
+
+    def _mask(self, start: int, end: int, ranges: tuple[tuple[int, int], ...], dtype: torch.dtype) -> torch.Tensor:
         device = self.starts.device
-        keys = torch.arange(first, end, dtype=torch.int32, device=device)
+        keys = torch.cat([torch.arange(*one, dtype=torch.int32, device=device) for one in ranges])
         unseen = keys > torch.arange(start, end, dtype=torch.int32, device=device)[:, None]
         hidden = self.hidden[start:end]
         for depth in range(hidden.shape[1]):
@@ -131,6 +149,20 @@ class Visibility:
             if bool((high > low).any()):
                 unseen |= (keys >= low) & (keys < high)
         return torch.zeros(unseen.shape, dtype=dtype, device=device).masked_fill_(unseen, float("-inf"))
+
+
+def _alike(outermost: np.ndarray, at: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows with the same hidden keys; where smaller than `_BRANCH`, neighbours become one. at: of row 0."""
+    borders = [0, *(np.flatnonzero((outermost[1:] != outermost[:-1]).any(1)) + 1).tolist(), len(outermost)]
+    begun = 0
+    for begin, end in pairwise(borders):
+        if end - begin >= _BRANCH:
+            if begun < begin:
+                yield at + begun, at + begin
+            yield at + begin, at + end
+            begun = end
+    if begun < len(outermost):
+        yield at + begun, at + len(outermost)
 
 
 def inputs(batch: Batch) -> dict[str, Any]:
@@ -187,8 +219,8 @@ def _in_runs(
     outputs = [
         scaled_dot_product_attention(
             rows,
-            key[:, :, run.first : run.end],
-            value[:, :, run.first : run.end],
+            _taken(key, run.keys),
+            _taken(value, run.keys),
             attn_mask=run.mask,
             is_causal=run.mask is None,
             scale=scaling,
@@ -197,6 +229,11 @@ def _in_runs(
         for rows, run in zip(queries, runs, strict=True)
     ]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+
+def _taken(states: torch.Tensor, ranges: Sequence[tuple[int, int]]) -> torch.Tensor:
+    parts = [states[:, :, start:end] for start, end in ranges]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
 @cache
