@@ -154,6 +154,45 @@ def tasks(
         write_tasks(out, families.split(",") if families else None, split, count, seed)
 
 
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option("--config", help="YAML with the fields of TrainConfig.")],
+    out: Annotated[str | None, typer.Option("--out", help="In place of the configuration's `out`.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; refuse what cannot fit.")] = False,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Stop with a checkpoint after so long.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model to go parallel: in this process, or on Ray where the configuration has several workers.
+
+    The same command goes on where a run stopped. At the end the model, ready to be served, lies under `out`.
+    """
+    from multiverse.commands.train import run
+
+    with _said_plainly():
+        run(config, out, dry_run, minutes, as_json, on_ray=False)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Directory, hub id, s3:// prefix or builtin:...")],
+    suite: Annotated[str, typer.Option(help="generated: held-out tasks of docs/tasks.md.")] = "generated",
+    against: Annotated[str | None, typer.Option(help="A sequential model that answers the same.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 500,
+    seed: Annotated[int, typer.Option(help="Another seed, other tasks.")] = 0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Tasks at the same time.")] = 32,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 600,
+    speed_pairs: Annotated[int, typer.Option(help="With --against: tasks that both answer one at a time.")] = 20,
+    out: Annotated[Path | None, typer.Option(help="Folder for answers and report; a run goes on from there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Does a model go parallel where it should, in valid structure, and is it right? Greedy, on the engine."""
+    from multiverse.commands.evaluate import end, run
+
+    with _said_plainly():
+        report = run(model, against, suite, count, seed, concurrency, max_tokens, speed_pairs, out)
+        end(report, out, as_json)
+
+
 @contextmanager
 def _said_plainly() -> Iterator[None]:
     """What the user can put right is one line on stderr, not a traceback."""
