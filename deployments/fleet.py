@@ -114,12 +114,8 @@ class RayFleet:
 
 
 def _costs(hello: dict[str, Any]) -> Costs:
-    """What the replica measured at its start; links between replicas are this package's own measurements."""
-    measured = {"engine": hello["costs"], "source": "measured at start-up"} if hello["costs"] is not None else {}
-    values = asdict(Costs.load()) | {
-        **measured,
-        "kv_bytes": hello["kv_bytes"],
-        "max_rows": hello["rows"],
-    }
+    """What the replica measured at its start, and this package's own measurements where it did not."""
+    measured = hello["costs"] | {"source": "measured at start-up"} if hello["costs"] is not None else {}
+    values = asdict(Costs.load()) | measured | {"kv_bytes": hello["kv_bytes"], "max_rows": hello["rows"]}
     values.pop("_steps")
     return Costs.of(values)

@@ -37,13 +37,21 @@ class EngineReplica:
         self._server = SegmentServer(self._engine, self._id, store, node)
 
     async def _measured(self) -> dict[str, Any]:
-        from multiverse.engine.measure_costs import LONG, SHORT, measure_costs
+        from multiverse.engine.measure_costs import LONG, SHORT, measure_costs, measure_link
         from multiverse.evaluation.comparison import banned_ids
 
         # A context that is shorter still is for tests of limits, which placement has nothing to do with.
         longest = max(SHORT + 32, min(LONG, self._engine.max_model_len - 64))
         banned = banned_ids(self._engine.manifest, self._engine.end_ids)
-        return asdict(await measure_costs(self._engine, self._engine.vocabulary.ordinary_ids, banned, longest=longest))
+        words = self._engine.vocabulary.ordinary_ids
+        costs = await measure_costs(self._engine, words, banned, longest=longest)
+        near = await measure_link(self._engine, words, banned, self._kv_bytes, longest)
+        return {"engine": asdict(costs), **({"near": asdict(near)} if near is not None else {})}
+
+    @property
+    def _kv_bytes(self) -> int:
+        """Of a token."""
+        return self._engine.transfers.block_bytes // self._engine.block_size
 
     async def hello(self, *, replica: str) -> dict[str, Any]:
         """What a router must know of the engines."""
@@ -52,7 +60,7 @@ class EngineReplica:
             "pid": os.getpid(),
             "max_model_len": self._engine.max_model_len,
             "costs": self._costs,
-            "kv_bytes": self._engine.transfers.block_bytes // self._engine.block_size,
+            "kv_bytes": self._kv_bytes,
             "rows": self._engine.config.max_num_seqs,
         }
 

@@ -24,7 +24,7 @@ def url(builtin_model: Path) -> Iterator[str]:
         {
             "model": str(builtin_model),
             "served_name": "small",
-            "replicas": 2,
+            "replicas": 1,
             "replicas_per_node": 2,
             "placement": "spread",
             "autoscaling": {
@@ -32,7 +32,7 @@ def url(builtin_model: Path) -> Iterator[str]:
                 "max_replicas": 2,
                 "target_segments": 7,
                 "upscale_seconds": 1,
-                "downscale_seconds": 4,
+                "downscale_seconds": 5,
             },
             "engine": {
                 "dtype": "float32",
@@ -122,13 +122,13 @@ async def under_load(
     return answers, at
 
 
-async def test_scaled_down_and_up_again_under_streams_nothing_is_lost(url: str) -> None:
-    # Two requests of three branches are fewer than one replica is meant to have: the other one is stopped under them.
-    before, stopped = await under_load(url, 2, 400, lambda _: "STOPPING" in replicas(), 120)
+async def test_scaled_up_and_down_again_under_streams_nothing_is_lost(url: str) -> None:
+    # Six requests of three branches are more than one replica is meant to have: another one comes and takes branches.
+    up, _ = await under_load(url, 6, 160, lambda answers: any(len(it.replicas) == 2 for it in answers), 220)
+    # Two are fewer: it is stopped under them.
+    before, stopped = await under_load(url, 2, 400, lambda _: replicas() != {"RUNNING": 2}, 120)
     after, _ = await under_load(url, 2, 400, lambda _: replicas() == {"RUNNING": 1}, 120)
     assert any(len(it.replicas) == 2 for it in before if it.begun < stopped < it.ended)
-    # Six of them are more, and a second replica takes branches.
-    up, _ = await under_load(url, 6, 160, lambda answers: any(len(it.replicas) == 2 for it in answers), 200)
     # Greedy answers to the same question are the same, wherever their branches ran and however often these moved.
-    texts = {(it.question, it.max_tokens, it.tokens) for it in (*before, *after, *up)}
+    texts = {(it.question, it.max_tokens, it.tokens) for it in (*up, *before, *after)}
     assert len(texts) == 2 * len(QUESTIONS)

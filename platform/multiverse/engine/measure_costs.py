@@ -13,7 +13,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Protocol
 
+from multiverse.engine.references import KVReference
 from multiverse.engine.segment import Delta, Sampling, Segment, SegmentEngine, Source
 
 BATCHES = (1, 2, 4, 8, 16)
@@ -78,6 +80,33 @@ async def measure_costs(
     return EngineCosts(tuple(steps), context, max(0.0, short - SHORT * token), token, join)
 
 
+class ExportingEngine(SegmentEngine, Protocol):
+    """A segment engine whose KV others can read."""
+
+    async def export(self, lease: str, start: int, like: Segment) -> KVReference | None: ...
+
+
+async def measure_link(
+    engine: ExportingEngine,
+    words: Sequence[int],
+    masked: tuple[int, ...],
+    kv_bytes: int,
+    longest: int = LONG,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Link | None:
+    """What KV takes from this engine to itself, on the way that it takes to another one of its node.
+
+    kv_bytes: of a token. None where more KV did not take longer: what else the machine does hides it.
+    """
+    measure = _Measurement(engine, words, masked, clock)
+    step = await measure.step(1, measure.text(8))
+    short, long = [await measure.moved(engine, length) for length in (SHORT, longest)]
+    if long <= short:
+        return None
+    rate = (longest - SHORT) * kv_bytes / (long - short)
+    return Link(max(0.0, short - step - SHORT * kv_bytes / rate), rate)
+
+
 class _Measurement:
     def __init__(
         self, engine: SegmentEngine, words: Sequence[int], masked: tuple[int, ...], clock: Callable[[], float]
@@ -126,6 +155,23 @@ class _Measurement:
                 if delta.tokens:
                     joins.append(self.clock() - begun)
         return min(prefills), min(joins)
+
+    async def moved(self, engine: ExportingEngine, length: int) -> float:
+        """Seconds from asking for the KV of ``length`` tokens to the first token behind it, somewhere else."""
+        seconds = []
+        for _ in range(3):
+            text, lease = self.text(length), f"costs-lease-{next(self._numbers)}"
+            async for _ in self._run(text, 1, lease=lease, prefill_only=True):
+                pass
+            begun = self.clock()
+            reference = await engine.export(lease, 0, Segment("costs", text, Sampling(1), cache_salt=self._salt))
+            if reference is None:
+                raise RuntimeError(f"the KV of {length} tokens finds no room to be moved")
+            taken = {"sources": (Source("theirs", 0, length, 0),), "adopted": (("theirs", reference),)}
+            async for _ in self._run([*text, *self.text(1)], 1, cache_salt=f"{self._salt}-moved", **taken):
+                seconds.append(self.clock() - begun)
+            await engine.release((lease, reference.id))
+        return min(seconds)
 
     async def _arrivals(self, text: Sequence[int], count: int) -> list[float]:
         at: list[float] = []

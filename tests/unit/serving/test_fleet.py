@@ -115,6 +115,18 @@ async def test_figures_are_the_sum_of_the_replicas_and_counters_outlive_them() -
         stats_of(fleet)
 
 
+async def test_the_link_between_nodes_is_as_fast_as_it_was_seen() -> None:
+    codec = WordCodec()
+    fleet = FakeCluster.of(codec, resumable(codec, THREE), replicas=2).fleet
+    assumed = fleet.costs.far
+    fleet.report("r0", status(1, 90, received_bytes=2**20, received_seconds=1.0))
+    assert fleet.costs.far == assumed
+    fleet.report("r0", status(1, 90, received_bytes=30 * 10**6, received_seconds=0.1))
+    fleet.report("r1", status(1, 90, received_bytes=10 * 10**6, received_seconds=0.1))
+    assert fleet.costs.far.bytes_per_second == pytest.approx(200e6)
+    assert fleet.costs.far.fixed == assumed.fixed
+
+
 async def test_home_moves_nothing() -> None:
     codec = WordCodec()
     cluster = FakeCluster.of(codec, resumable(codec, THREE), policy="home")

@@ -35,6 +35,9 @@ ATTEMPTS = 8
 """How often one segment may lose its replica before its request fails."""
 
 
+MEASURABLE = 16 * 2**20
+"""Bytes between nodes from which on their speed is a measurement."""
+
 PAUSE_SECONDS, MOST_SECONDS = 0.25, 8.0
 """A segment goes on at once where it loses its first replica; each further time it waits about twice as long."""
 
@@ -113,7 +116,16 @@ class Fleet:
     def report(self, replica: str, status: Status) -> None:
         if replica in self._links:
             self._status[replica] = self._last[replica] = status
+            self._measure_far()
             self._tell()
+
+    def _measure_far(self) -> None:
+        """The link between nodes is as fast as it has been so far."""
+        stats = [status.stats for status in self._status.values()]
+        moved, seconds = (sum(of.get(name, 0) for of in stats) for name in ("received_bytes", "received_seconds"))
+        if moved >= MEASURABLE and seconds > 0:
+            far = replace(self.costs.far, bytes_per_second=moved / seconds)
+            self.costs = replace(self.costs, far=far)
 
     def watch(self, heard: Callable[[], None]) -> None:
         """Have ``heard`` called when replicas come, go, or tell how they are."""
