@@ -110,3 +110,9 @@ def test_adaptive_reckons_that_replicas_pull_one_after_the_other() -> None:
     slow = Costs(ENGINE, Link(0.0, 5e3), Link(0.0, 5e3), kv_bytes=1)
     placed = POLICIES["adaptive"].place(Block(8, 500, 20, False), "a", [view(id) for id in "abcdefgh"], slow)
     assert len(set(placed)) <= 3
+
+
+def test_branches_leave_a_part_of_another_cache_free() -> None:
+    block, there = Block(4, 500, 100), ReplicaView("b", "n", 0, 0, free_tokens=900, kv_tokens=1000)
+    assert block.room(there, "a") == 1  # 900, less the prefix and a quarter of 1000
+    assert block.room(there, "b") == 9

@@ -24,8 +24,8 @@ class Grid:
     loads: tuple[float, ...] = (0.2, 0.5, 0.8)
     branches: tuple[str, ...] = tuple(BRANCHES)
     widths: tuple[str, ...] = tuple(WIDTHS)
-    requests: int = 1500
-    per_replica: int = 6
+    requests: int = 1200
+    per_replica: int = 5
 
 
 QUICK = Grid(replicas=(2, 64), loads=(0.2, 0.8), branches=("short", "long"), requests=800)

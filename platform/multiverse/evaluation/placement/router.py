@@ -34,7 +34,9 @@ class Ledger:
         self._requests = [0.0] * len(replicas)
         self._free = [replica.free for replica in replicas]
         self._ended: deque[tuple[float, int, Share]] = deque()
-        self._views = [ReplicaView(replica.id, replica.node, 0, 0, replica.free) for replica in replicas]
+        self._views = [
+            ReplicaView(replica.id, replica.node, 0, 0, replica.free, kv_tokens=replica.free) for replica in replicas
+        ]
         self._by_rows, self._by_requests = _Order(len(replicas)), _Order(len(replicas))
         self._changed: set[int] = set()
 
@@ -91,8 +93,9 @@ class Ledger:
         for index in self._changed:
             replica, rows, prefill = self._replicas[index], self._rows[index], self._prefill[index]
             context, requests = round(self._context[index]), max(0.0, round(self._requests[index], 6))
+            free, kv_tokens = self._free[index], self._views[index].kv_tokens
             self._views[index] = ReplicaView(
-                replica.id, replica.node, rows, 0, self._free[index], 0, context, prefill, requests
+                replica.id, replica.node, rows, 0, free, 0, context, prefill, requests, kv_tokens
             )
             self._by_rows.move(index, rows, prefill)
             self._by_requests.move(index, requests, prefill)

@@ -134,7 +134,7 @@ class Simulation:
         chain = self._chains[number]
         earlier = self._requests[chain.earlier] if chain.earlier is not None else None
         cached = [(earlier.home, earlier.chain.tokens)] if earlier is not None and earlier.ended is not None else []
-        kv = min(self._kv_tokens, chain.prompt + self._growth.expected(LONGEST))
+        kv = min(self._kv_tokens, chain.prompt + self._growth.expected(self._kv_tokens))
         replicas = self._ledger.arriving(cached, kv, SHORTLIST)
         if not replicas:
             return False

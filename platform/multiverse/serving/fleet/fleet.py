@@ -391,11 +391,13 @@ class Fleet:
         views = []
         for id, link in self._links.items():
             status, load, rows = self._status.get(id), self._loads.of(id), self._load(id)
-            free = status.free if status is not None else 2**31
+            free, capacity = (status.free, status.capacity) if status is not None else (2**31, 0)
             # Rows of other routers are taken to be like this one's.
             requests = load.requests * rows / load.rows if load.rows else float(rows)
             views.append(
-                ReplicaView(id, link.node, rows, 0, free, cached.get(id, 0), load.context, load.prefill, requests)
+                ReplicaView(
+                    id, link.node, rows, 0, free, cached.get(id, 0), load.context, load.prefill, requests, capacity
+                )
             )
         return views
 

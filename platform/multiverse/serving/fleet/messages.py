@@ -1,7 +1,7 @@
 """What routers and engine replicas tell each other: plain data, and the two sides as protocols."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from multiverse.engine.references import KVReference
@@ -49,6 +49,21 @@ class Release:
 Command = Submit | Stop | Release
 Output = tuple[str, Delta | Failed]
 """Of which segment, and what. A segment's last output is a delta with ``finish``, or a failure."""
+
+
+def joined(outputs: Sequence[Output]) -> list[Output]:
+    """The same with one delta for each segment, in the order in which they begin."""
+    found: dict[str, Delta] = {}
+    failed: list[Output] = []
+    for id, item in outputs:
+        if isinstance(item, Failed):
+            failed.append((id, item))
+        elif (before := found.get(id)) is None:
+            found[id] = item
+        else:
+            logprobs = (*(before.logprobs or ()), *(item.logprobs or ()))
+            found[id] = replace(item, tokens=(*before.tokens, *item.tokens), logprobs=logprobs or None)
+    return [*found.items(), *failed]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,21 @@
 """A replica's side: runs the segments of any number of routers on its engine.
 
 All of a router's segments share one stream of outputs. What several of them made in one step of the engine travels as
-one message: per token and branch, a message would cost more than the token.
+one message, and so does what they made in a few steps: per token and branch, a message would cost more than the token.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from multiverse.engine.references import KVMismatch, KVReference
 from multiverse.engine.segment import Segment
 from multiverse.engine.vllm_engine import VllmEngine
-from multiverse.serving.fleet.messages import Command, Failed, Output, Release, Status, Stop, Submit
+from multiverse.serving.fleet.messages import Command, Failed, Output, Release, Status, Stop, Submit, joined
 from multiverse.serving.fleet.store import Store
 
 log = logging.getLogger(__name__)
@@ -24,14 +24,27 @@ SILENCE = 30.0
 """Seconds without a word from a router, after which it is taken for dead and all that is its own is dropped."""
 
 
+GATHERED = 0.04
+"""Seconds that a token waits for those behind it. A segment's first token and its end wait for nothing."""
+
+
 @dataclass(slots=True)
 class _Client:
-    """One router: its running segments, its leases and exports, and outputs that it has not fetched."""
+    """One router: its running segments, its leases and exports, and outputs that it has not fetched.
+
+    hurry: something is among the outputs that is not to wait.
+    """
 
     outputs: asyncio.Queue[Output | None] = field(default_factory=asyncio.Queue)
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
     segments: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     held: dict[str, None] = field(default_factory=dict)
     heard: float = field(default_factory=time.monotonic)
+
+    def put(self, output: Output | None, at_once: bool) -> None:
+        self.outputs.put_nowait(output)
+        if at_once:
+            self.hurry.set()
 
 
 class SegmentServer:
@@ -47,14 +60,17 @@ class SegmentServer:
     # ---- called by routers ----------------------------------------------------------------------------------------
 
     async def outputs(self, router: str) -> AsyncGenerator[list[Output], None]:
-        """All outputs of a router's segments, those that are there at once together. Ends with `close` only."""
+        """All outputs of a router's segments, those of a few steps together. Ends with `close` only."""
         client = self._client(router)
         while True:
             batch = [await client.outputs.get()]
+            with suppress(TimeoutError):
+                await asyncio.wait_for(client.hurry.wait(), GATHERED)
             await asyncio.sleep(0)  # what the same step of the engine made for other segments comes along
+            client.hurry.clear()
             while not client.outputs.empty():
                 batch.append(client.outputs.get_nowait())
-            if found := [item for item in batch if item is not None]:
+            if found := joined([item for item in batch if item is not None]):
                 yield found
             if None in batch:
                 return
@@ -113,7 +129,7 @@ class SegmentServer:
         await asyncio.gather(*client.segments.values(), return_exceptions=True)
         self._store.drop(client.held)
         await self._engine.release(tuple(client.held))
-        client.outputs.put_nowait(None)
+        client.put(None, at_once=True)
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 
@@ -139,23 +155,25 @@ class SegmentServer:
         task.add_done_callback(_TASKS.discard)
 
     async def _run(self, client: _Client, segment: Segment) -> None:
-        put = client.outputs.put_nowait
+        first = True
         try:
             local, fetched = await self._localized(segment)
             try:
                 async with aclosing(self._engine.run(local)) as deltas:
                     async for delta in deltas:
-                        put((segment.id, delta))
+                        client.put((segment.id, delta), at_once=first or delta.finish is not None)
+                        first = False
             finally:
                 self._store.drop(fetched)
         except asyncio.CancelledError:
             raise
         except ValueError as error:
-            put((segment.id, Failed("refused", str(error))))
+            client.put((segment.id, Failed("refused", str(error))), at_once=True)
         except Exception as error:
             dead = not await self._alive()
             log.warning("segment %s failed: %s", segment.id, error)
-            put((segment.id, Failed("dead" if dead else "failed", f"{type(error).__name__}: {error}")))
+            failed = Failed("dead" if dead else "failed", f"{type(error).__name__}: {error}")
+            client.put((segment.id, failed), at_once=True)
         finally:
             client.segments.pop(segment.id, None)
             for id in segment.release:

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 
+RESERVED = 0.25
+"""Share of a KV cache that branches from elsewhere leave free: they bring a copy of their prefix, and where caches are
+what limits a cluster, it would keep requests from coming in."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaView:
     """One replica, a little out of date.
 
     running, waiting: rows that decode, and rows that are queued for it.
-    free_tokens: tokens of KV cache that are neither held nor promised.
+    free_tokens: tokens of KV cache that are neither held nor promised. kv_tokens: all that the cache holds.
     cached_prefix_tokens: tokens of this request whose KV is there.
     context_tokens: KV that its rows read at each step, over all rows.
     prefill_tokens: prompt tokens that it was sent and has not computed.
@@ -24,6 +28,7 @@ class ReplicaView:
     context_tokens: int = 0
     prefill_tokens: int = 0
     requests: float = 0.0
+    kv_tokens: int = 0
 
     @property
     def rows(self) -> int:
@@ -67,6 +72,8 @@ class Block:
     prompts: Prompts = Prompts()
 
     def room(self, view: ReplicaView, home: str) -> int:
-        """How many branches the replica's free KV holds. At home the prefix is there already."""
-        prefix = 0 if view.id == home else max(0, self.prefix_tokens - view.cached_prefix_tokens)
-        return max(0, view.free_tokens - prefix) // max(1, self.expected_branch_tokens)
+        """How many branches the replica's free KV holds. At home the prefix is there already; nothing is reserved."""
+        taken = 0
+        if view.id != home:
+            taken = max(0, self.prefix_tokens - view.cached_prefix_tokens) + int(RESERVED * view.kv_tokens)
+        return max(0, view.free_tokens - taken) // max(1, self.expected_branch_tokens)
