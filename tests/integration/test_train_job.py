@@ -1,10 +1,7 @@
 """``ray job submit`` of the working directory alone, and a worker that is killed in the middle of a step."""
 
-import os
 import re
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +10,15 @@ import psutil
 import pytest
 import yaml
 
-from multiverse.application import free_port
 from multiverse.models.prepare import prepare
 from multiverse.training.observers import Curve
 from multiverse.training.run import train
+from tests.integration.ray_head import BIN, ray_head
 from tests.unit.models.tiny_model import write_base
 from tests.unit.training.tiny_run import tiny_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-BIN = Path(sys.executable).parent
 STEPS = {"rows": 40, "curriculum": {"kind": "linear", "passes": 2}}
 
 
@@ -33,36 +29,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A Ray head of its own, in processes of their own group; what a job's command line needs in its environment."""
-    port, dashboard = free_port(), free_port()
-    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a-token-for-this-test-" + "0" * 16}
-    command = [BIN / "ray", "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"]
-    options = ["--num-cpus=4", "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1"]
-    temporary = f"--temp-dir=/tmp/mv-{os.getpid()}"  # sockets' paths must be short
-    with (tmp_path_factory.mktemp("ray") / "log").open("w") as log:
-        head = subprocess.Popen(
-            [*map(str, command), *options, temporary],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        below: list[psutil.Process] = []
-        try:
-            submit = environment | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}", "DS_ACCELERATOR": "cpu"}
-            deadline = time.monotonic() + 90
-            while subprocess.run([BIN / "ray", "job", "list"], env=submit, capture_output=True, check=False).returncode:
-                assert head.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
-                time.sleep(1)
-            yield submit
-        finally:
-            below = psutil.Process(head.pid).children(recursive=True)
-            os.killpg(head.pid, signal.SIGTERM)
-            _, alive = psutil.wait_procs([psutil.Process(head.pid), *below], timeout=20)
-            for process in alive:
-                process.kill()
-            head.wait()
+def cluster() -> Iterator[dict[str, str]]:
+    """A Ray head of its own; what a job's command line needs in its environment."""
+    with ray_head(cpus=4) as environment:
+        yield environment | {"RAY_ADDRESS": environment["RAY_DASHBOARD_ADDRESS"]}
 
 
 def submit(root: Path, environment: dict[str, str], *entrypoint: str) -> "subprocess.Popen[str]":
@@ -101,7 +71,7 @@ def test_the_code_comes_from_the_working_directory(root: Path, cluster: dict[str
     job = submit(root, cluster, "python", "-c", f'"{script}"')
     output, _ = job.communicate(timeout=120)
     assert job.returncode == 0, output
-    assert re.search(r"from /tmp/mv-\d+/\S+/working_dir_files/\S+/platform/multiverse/__init__\.py Linux", output), (
+    assert re.search(r"from /tmp/ray-\w+/\S+/working_dir_files/\S+/platform/multiverse/__init__\.py Linux", output), (
         output
     )
 
