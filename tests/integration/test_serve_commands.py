@@ -41,7 +41,7 @@ def answer(port: int) -> dict[str, Any]:
     body = {
         "model": "smollm2-135m",
         "messages": [{"role": "user", "content": "Name two colours."}],
-        "max_tokens": 60,
+        "max_tokens": 300,
         "parallel": {"mode": "force", "width": 2},
     }
     response = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body, timeout=120)
