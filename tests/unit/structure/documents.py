@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from multiverse.structure.tags import TAGS, Vocabulary
 
-PATIENT = settings(deadline=None)
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For properties of documents: on a busy machine one example may take long."""
 
 VOCABULARY = Vocabulary(tag_ids={tag: int(kind) for tag, kind in TAGS.items()}, space_ids=frozenset({1}), size=14)
