@@ -43,12 +43,15 @@ def measure_training(directory: str | Path, repeats: int) -> dict[str, Any]:
 
 
 def document(vocabulary: Vocabulary, length: int) -> Example:
-    """Random words in a structure of exactly ``length`` tokens, of which the first sixteenth is the prompt."""
+    """Random words in a structure of exactly ``length`` tokens.
+
+    The last quarter is asked for: with more, logits would take most of the memory and hide what attention takes.
+    """
     write = DocumentWriter(vocabulary)
     before, body = length // 8, length * 3 // (4 * _BRANCHES)
     block = write.block(write.bodies([body - 16] * _BRANCHES))
     ids = [*write.text(before), *block, *write.text(length - before - len(block))]
-    asked = [index >= length // 16 for index in range(length)]
+    asked = [4 * index >= 3 * length for index in range(length)]
     return Example.of(ids, vocabulary.kinds(ids), asked, [Part.TEXT if one else Part.PROMPT for one in asked])
 
 
