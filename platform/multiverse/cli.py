@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from multiverse.commands import train as training
 from multiverse.evaluation.commands import app as bench
 
 app = typer.Typer(
@@ -156,20 +157,18 @@ def tasks(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Option("--config", help="YAML with the fields of TrainConfig.")],
-    out: Annotated[str | None, typer.Option("--out", help="In place of the configuration's `out`.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; refuse what cannot fit.")] = False,
-    minutes: Annotated[float | None, typer.Option("--minutes", help="Stop with a checkpoint after so long.")] = None,
+    config: training.ConfigFile,
+    out: training.Out = None,
+    dry_run: training.DryRun = False,
+    minutes: training.Minutes = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model to go parallel: in this process, or on Ray where the configuration has several workers.
 
     The same command goes on where a run stopped. At the end the model, ready to be served, lies under `out`.
     """
-    from multiverse.commands.train import run
-
     with _said_plainly():
-        run(config, out, dry_run, minutes, as_json, on_ray=False)
+        training.run(config, out, dry_run, minutes, as_json, on_ray=False)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -19,6 +19,30 @@ DEFAULT_MODEL = "builtin:smollm2-135m"
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names file, field, value and what would be right."""
+
+
+class Configuration(BaseModel):
+    """What a whole file says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def of(cls, values: Any, source: str = "configuration") -> Self:
+        """Check ``values``. Raises ConfigError, beginning with ``source``."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {explain(error)[1]}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file. Raises ConfigError."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
 
 
 class EngineOptions(BaseModel):
@@ -95,10 +119,8 @@ class AdmissionOptions(BaseModel):
     )
 
 
-class AppConfig(BaseModel):
+class AppConfig(Configuration):
     """The server: one model, its engine, and how Ray Serve runs it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(
         DEFAULT_MODEL, min_length=1, description="A prepared directory, or anything that `multiverse prepare` takes."
@@ -161,25 +183,12 @@ class AppConfig(BaseModel):
         return self.served_name or self.model.rstrip("/").removeprefix("builtin:").rpartition("/")[2]
 
     @classmethod
-    def of(cls, values: Any, source: str = "configuration") -> "AppConfig":
-        """Check ``values``. Raises ConfigError, beginning with ``source``."""
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise ConfigError(f"{source}: {explain(error)[1]}") from error
-
-    @classmethod
     def load(cls, path: Path) -> "AppConfig":
         """Read a YAML file: this configuration alone, or a Ray Serve file, whose first application's ``args`` it is.
 
         Raises ConfigError.
         """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not YAML: {error}") from error
+        values = read_yaml(path)
         if isinstance(values, dict) and isinstance(values.get("applications"), list) and values["applications"]:
             application = values["applications"][0]
             values = application.get("args") if isinstance(application, dict) else application

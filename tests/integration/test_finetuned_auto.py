@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from multiverse.structure.grammar import GrammarError, parse
+from multiverse.structure.grammar import is_document
 from tests.integration.sums import CHAINED, SPLITTING, TRAINING, Task
 
 if TYPE_CHECKING:
@@ -85,16 +85,8 @@ async def _answers(harness: "Harness", tasks: list[Task]) -> list["Run"]:
     return list(await asyncio.gather(*map(answer, tasks)))
 
 
-def _is_document(text: str) -> bool:
-    try:
-        parse(text)
-    except GrammarError:
-        return False
-    return True
-
-
 async def test_questions_that_split_are_answered_in_parallel(served: Served) -> None:
-    valid = [run for run in served.parallel if _is_document(run.text) and run.result.finish == "stop"]
+    valid = [run for run in served.parallel if is_document(run.text) and run.result.finish == "stop"]
     assert len(served.splitting) == 40
     assert len([run for run in valid if not run.result.fallbacks]) >= 36
 

@@ -11,12 +11,10 @@ import pytest
 import yaml
 
 from multiverse.application import free_port
-from multiverse.models.prepare import prepare
 from multiverse.training.config import TrainConfig
 from multiverse.training.observers import Curve
 from multiverse.training.run import train
-from tests.unit.models.tiny_model import write_base
-from tests.unit.training.tiny_run import tiny_config
+from tests.unit.training.tiny_run import tiny_config, tiny_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -32,8 +30,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = write_base(tmp_path_factory.mktemp("base"))
-    return prepare(str(base), tmp_path_factory.mktemp("prepared") / "model", dtype="float32")
+    return tiny_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

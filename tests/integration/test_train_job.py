@@ -10,12 +10,10 @@ import psutil
 import pytest
 import yaml
 
-from multiverse.models.prepare import prepare
 from multiverse.training.observers import Curve
 from multiverse.training.run import train
 from tests.integration.ray_head import BIN, ray_head
-from tests.unit.models.tiny_model import write_base
-from tests.unit.training.tiny_run import tiny_config
+from tests.unit.training.tiny_run import tiny_config, tiny_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -24,8 +22,7 @@ STEPS = {"rows": 40, "curriculum": {"kind": "linear", "passes": 2}}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = write_base(tmp_path_factory.mktemp("base"))
-    return prepare(str(base), tmp_path_factory.mktemp("prepared") / "model", dtype="float32")
+    return tiny_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +45,28 @@ def submit(root: Path, environment: dict[str, str], *entrypoint: str) -> "subpro
     )
 
 
+def undisturbed(model: Path, folder: Path) -> tuple[Path, dict[int, float]]:
+    """The configuration of a run with two workers, and the losses that one worker has by step (from 1)."""
+    whole = Curve()
+    (folder / "alone").mkdir()
+    train(tiny_config(model, folder / "alone", **STEPS), whole)
+    config = tiny_config(model, folder, strategy={"name": "fsdp2"}, workers={"count": 2}, **STEPS)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return path, {step + 1: loss for step, loss in whole.losses.items()}
+
+
 def test_the_working_directory_is_all_that_a_job_needs(
     root: Path, model: Path, cluster: dict[str, str], tmp_path: Path
 ) -> None:
-    whole = Curve()
-    (tmp_path / "alone").mkdir()
-    train(tiny_config(model, tmp_path / "alone", **STEPS), whole)
-    config = tiny_config(model, tmp_path, strategy={"name": "fsdp2"}, workers={"count": 2}, **STEPS)
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    path, expected = undisturbed(model, tmp_path)
     job = submit(root, cluster, "python", "jobs/train.py", "--config", str(path), "--json")
     output, _ = job.communicate(timeout=300)
     assert job.returncode == 0, output
     assert "succeeded" in output
     assert re.search(r'"finished": true', output), output
     losses = curve(tmp_path / "out" / "logs")
-    assert losses == pytest.approx({step + 1: loss for step, loss in whole.losses.items()}, abs=1e-2)
+    assert losses == pytest.approx(expected, abs=1e-2)
 
 
 def test_the_code_comes_from_the_working_directory(root: Path, cluster: dict[str, str]) -> None:
@@ -79,19 +82,14 @@ def test_the_code_comes_from_the_working_directory(root: Path, cluster: dict[str
 def test_a_killed_worker_changes_nothing_of_the_curve(
     root: Path, model: Path, cluster: dict[str, str], tmp_path: Path
 ) -> None:
-    whole = Curve()
-    (tmp_path / "alone").mkdir()
-    train(tiny_config(model, tmp_path / "alone", **STEPS), whole)
-    config = tiny_config(model, tmp_path, strategy={"name": "fsdp2"}, workers={"count": 2}, **STEPS)
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    path, expected = undisturbed(model, tmp_path)
     job = submit(root, cluster, "python", "jobs/train.py", "--config", str(path), "--json")
     victim = killed_after(tmp_path / "out" / "checkpoints", 3)
     output, _ = job.communicate(timeout=300)
     assert job.returncode == 0, output
     assert "resumed at step" in output, (victim, output)
     losses = curve(tmp_path / "out" / "logs")
-    assert losses == pytest.approx({step + 1: loss for step, loss in whole.losses.items()}, abs=1e-2)
+    assert losses == pytest.approx(expected, abs=1e-2)
 
 
 def killed_after(checkpoints: Path, count: int) -> int:

@@ -1,14 +1,13 @@
 """``multiverse train`` and ``jobs/train.py``."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from multiverse.config import ConfigError
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="YAML with the fields of TrainConfig.")]
 Out = Annotated[str | None, typer.Option("--out", help="In place of the configuration's `out`.")]
@@ -45,7 +44,7 @@ def job() -> None:
     ) -> None:
         try:
             run(config, out, dry_run, minutes, as_json, on_ray=True)
-        except (ConfigError, ValueError) as error:
+        except ValueError as error:
             print(f"Error: {error}", file=sys.stderr)
             raise typer.Exit(2) from error
 
@@ -59,19 +58,14 @@ def _on_ray(config: Any) -> Any:
     from multiverse.training.job import train_on_ray
 
     if not ray.is_initialized():
-        # In a job, Ray knows its address; on its own, one is started here.
-        ray.init(
-            num_cpus=None if _cluster_address() else max(2, int(config.workers.count * config.workers.cpus) + 1),
-            include_dashboard=False if not _cluster_address() else None,
-            runtime_env={"env_vars": {"PYTHONPATH": str(ROOT / "platform")}} if not _cluster_address() else None,
-        )
+        # In a job, Ray knows the cluster's address; without one, a cluster is started here.
+        options: dict[str, Any] = {}
+        if not os.environ.get("RAY_ADDRESS"):
+            options["num_cpus"] = max(2, int(config.workers.count * config.workers.cpus) + 1)
+            options["include_dashboard"] = False
+            options["runtime_env"] = {"env_vars": {"PYTHONPATH": str(ROOT / "platform")}}
+        ray.init(**options)
     return train_on_ray(config)
-
-
-def _cluster_address() -> str | None:
-    import os
-
-    return os.environ.get("RAY_ADDRESS")
 
 
 def _plan(config: Any, as_json: bool) -> None:

@@ -62,6 +62,7 @@ def engine_args(config: EngineConfig, arena: Arena | None = None) -> AsyncEngine
     from transformers import AutoConfig
 
     on_cpu = current_platform.is_cpu()
+    shape = AutoConfig.from_pretrained(config.model)
     arguments: dict[str, Any] = {
         "model": str(config.model),
         "dtype": config.dtype,
@@ -70,7 +71,7 @@ def engine_args(config: EngineConfig, arena: Arena | None = None) -> AsyncEngine
         "kv_cache_memory_bytes": config.kv_cache_bytes,
         "num_gpu_blocks_override": config.kv_cache_blocks,
         "max_num_seqs": config.max_num_seqs,
-        **_prefill(config, on_cpu),
+        **_prefill(config, on_cpu, shape.max_position_embeddings),
         "enforce_eager": config.enforce_eager,
         "tensor_parallel_size": config.tensor_parallel_size,
         "seed": config.seed,
@@ -78,7 +79,7 @@ def engine_args(config: EngineConfig, arena: Arena | None = None) -> AsyncEngine
         "scheduling_policy": "priority",
         "async_scheduling": False,
         "distributed_executor_backend": "mp" if on_cpu else None,
-        "hf_overrides": plugin.overrides(AutoConfig.from_pretrained(config.model)),
+        "hf_overrides": plugin.overrides(shape),
         "logits_processors": ["multiverse.engine.masks:SegmentRules", *config.logits_processors],
         "kv_transfer_config": KVTransferConfig(
             kv_connector="MultiverseConnector",
@@ -96,7 +97,7 @@ def engine_args(config: EngineConfig, arena: Arena | None = None) -> AsyncEngine
     return AsyncEngineArgs(**(arguments | config.vllm))
 
 
-def _prefill(config: EngineConfig, on_cpu: bool) -> dict[str, Any]:
+def _prefill(config: EngineConfig, on_cpu: bool, positions: int) -> dict[str, Any]:
     """How many tokens a step computes, and whether a prompt may be spread over several.
 
     On a CPU it may not: vLLM then rewinds a seeded request's generator by an offset that only CUDA's generators have,
@@ -104,18 +105,11 @@ def _prefill(config: EngineConfig, on_cpu: bool) -> dict[str, Any]:
     """
     if not on_cpu:
         return {"max_num_batched_tokens": config.max_num_batched_tokens}
-    longest = config.max_model_len or _positions(config)
+    longest = config.max_model_len or positions
     return {
         "max_num_batched_tokens": max(config.max_num_batched_tokens, longest + config.max_num_seqs),
         "enable_chunked_prefill": False,
     }
-
-
-def _positions(config: EngineConfig) -> int:
-    from transformers import AutoConfig
-
-    positions: int = AutoConfig.from_pretrained(config.model).max_position_embeddings
-    return positions
 
 
 def refuse_unsupported(config: VllmConfig) -> None:

@@ -12,7 +12,7 @@ from multiverse.engine.segment import Sampling
 from multiverse.serving.events import Finished, Result
 from multiverse.serving.request import GenerationRequest, ParallelOptions
 from multiverse.serving.whole import WholeEngine
-from multiverse.structure.grammar import GrammarError, parse
+from multiverse.structure.grammar import is_document
 from multiverse.training.families import Task, grade
 
 RESAMPLES = 2000
@@ -47,7 +47,7 @@ class Answered:
             splits=task.splits,
             correct=grade(task.expected, text),
             parallel=bool(result.blocks),
-            valid=result.finish == "stop" and not result.fallbacks and _is_document(text),
+            valid=result.finish == "stop" and not result.fallbacks and is_document(text),
             width=len(result.blocks[0].branches) if result.blocks else 0,
             expected_width=task.width,
             tokens=len(result.tokens),
@@ -145,11 +145,3 @@ def difference(ours: Sequence[Answered], theirs: Sequence[Answered], seed: int =
     means = sorted(statistics.fmean(draw.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
     low, high = means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
     return {"points": statistics.fmean(pairs), "low": low, "high": high, "tasks": float(len(pairs))}
-
-
-def _is_document(text: str) -> bool:
-    try:
-        parse(text)
-    except GrammarError:
-        return False
-    return True

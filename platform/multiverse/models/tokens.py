@@ -12,7 +12,7 @@ from tokenizers.decoders import DecodeStream
 from multiverse.models.chat import Rendered, render
 from multiverse.models.manifest import Manifest
 from multiverse.models.plain import plain_tokenizer
-from multiverse.structure.grammar import GrammarError, parse
+from multiverse.structure.grammar import is_document
 from multiverse.structure.tags import TAGS
 
 _TAG = re.compile("(" + "|".join(map(re.escape, TAGS)) + ")")
@@ -108,19 +108,11 @@ class Tokens:
         ids: list[int] = []
         for part in render(self._hf, messages, add_generation_prompt):
             if isinstance(part, Rendered):
-                structured = part.role == "assistant" and _is_structured(part.text)
+                structured = part.role == "assistant" and is_document(part.text)
                 ids.extend(self.encode_structured(part.text) if structured else self.encode_plain(part.text))
             else:
                 ids.extend(self._tokenizer.encode(part, add_special_tokens=False).ids)
         return ids
-
-
-def _is_structured(text: str) -> bool:
-    try:
-        parse(text)
-    except GrammarError:
-        return False
-    return True
 
 
 def _eos_ids(directory: Path, of_tokenizer: int | None) -> tuple[int, ...]:

@@ -88,6 +88,15 @@ def parse(text: str) -> Document:
     return _Parser(text).document()
 
 
+def is_document(text: str) -> bool:
+    """Whether `parse` takes ``text``."""
+    try:
+        parse(text)
+    except GrammarError:
+        return False
+    return True
+
+
 def render(document: Document) -> str:
     """The text of a document: ``render(parse(text)) == text``."""
     return _render(document.body)

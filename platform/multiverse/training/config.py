@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from multiverse.config import DEFAULT_MODEL, ConfigError
+from multiverse.config import DEFAULT_MODEL, Configuration, read_yaml
 from multiverse.training.curriculum import PAPER_PASSES, CurriculumKind
-from multiverse.validation import explain
 
 
 class _Options(BaseModel):
@@ -89,7 +87,7 @@ class HeldOutOptions(_Options):
     max_tokens: int = Field(400, ge=1, description="Of an answer.")
 
 
-class TrainConfig(_Options):
+class TrainConfig(Configuration):
     """One run. Everything that it writes lies under ``out``: checkpoints, logs and, at the end, the model."""
 
     model: str = Field(DEFAULT_MODEL, min_length=1, description="Prepared, or what `multiverse prepare` takes.")
@@ -123,20 +121,7 @@ class TrainConfig(_Options):
         return self
 
     @classmethod
-    def of(cls, values: Any, source: str = "configuration") -> "TrainConfig":
-        """Check ``values``. Raises ConfigError, beginning with ``source``."""
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise ConfigError(f"{source}: {explain(error)[1]}") from error
-
-    @classmethod
     def load(cls, path: Path, **overrides: Any) -> "TrainConfig":
         """Read a YAML file; ``overrides`` replace its top-level fields. Raises ConfigError."""
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not YAML: {error}") from error
+        values = read_yaml(path)
         return cls.of((values or {}) | {k: v for k, v in overrides.items() if v is not None}, str(path))

@@ -18,7 +18,7 @@ from multiverse.models.tokens import Tokens
 from multiverse.serving.events import Finished, Result
 from multiverse.serving.request import GenerationRequest, ParallelOptions
 from multiverse.serving.sequencing.sequencer import EngineLimits, Sequencer
-from multiverse.structure.grammar import GrammarError, parse
+from multiverse.structure.grammar import is_document
 from multiverse.structure.layout import layout
 from multiverse.training.attention import Visibility
 from multiverse.training.strategies import Strategy
@@ -146,15 +146,7 @@ def figures(results: Sequence[Result], tokens: Tokens) -> HeldOut:
     count = len(results)
     return HeldOut(
         answers=count,
-        valid=sum(result.finish == "stop" and _is_document(tokens.decode(result.tokens)) for result in results) / count,
+        valid=sum(result.finish == "stop" and is_document(tokens.decode(result.tokens)) for result in results) / count,
         parallel=sum(bool(result.blocks) for result in results) / count,
         parallelism=sum(result.parallelism for result in results) / count,
     )
-
-
-def _is_document(text: str) -> bool:
-    try:
-        parse(text)
-    except GrammarError:
-        return False
-    return True

@@ -1,6 +1,8 @@
 """A run on Ray Train's workers, or in this process where one worker is enough."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,7 @@ from multiverse.training.run import Observer, Summary, train
 def train_here(config: TrainConfig, *observers: Observer) -> Summary:
     """One worker, in this process, on its GPU if the configuration says so."""
     device = torch.device("cuda" if config.workers.use_gpu else "cpu")
-    if config.strategy.name == "single":
-        return train(config, Several([Terminal(), *logs(config), *observers]), device)
-    with _process_group(device):
+    with nullcontext() if config.strategy.name == "single" else _process_group(device):
         return train(config, Several([Terminal(), *logs(config), *observers]), device)
 
 
@@ -60,12 +60,9 @@ def logs(config: TrainConfig) -> list[Observer]:
 
 def _storage(config: TrainConfig) -> str:
     """Ray Train keeps its own small state here; checkpoints are ours."""
-    home = os.environ.get("RAY_TMPDIR") or "/tmp"
-    return (
-        str(Path(home) / "multiverse-ray-train")
-        if config.out.startswith("s3://")
-        else str((Path(config.out) / "ray").absolute())
-    )
+    if not config.out.startswith("s3://"):
+        return str((Path(config.out) / "ray").absolute())
+    return str(Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "multiverse-ray-train")
 
 
 def _worker(values: dict[str, Any]) -> None:
@@ -79,24 +76,18 @@ def _worker(values: dict[str, Any]) -> None:
     ray.train.report({"summary": asdict(summary)})
 
 
-class _process_group:  # used like a function
+@contextmanager
+def _process_group(device: torch.device) -> Iterator[None]:
     """Strategies that exchange gradients need one, also for a single worker."""
+    import torch.distributed as dist
 
-    def __init__(self, device: torch.device) -> None:
-        self._backend = "nccl" if device.type == "cuda" else "gloo"
+    from multiverse.application import free_port
 
-    def __enter__(self) -> None:
-        import torch.distributed as dist
-
-        from multiverse.application import free_port
-
-        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", str(free_port()))
-        for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
-            os.environ.setdefault(name, value)
-        dist.init_process_group(self._backend)
-
-    def __exit__(self, *_: object) -> None:
-        import torch.distributed as dist
-
+    own = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    for name, value in (own | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}).items():
+        os.environ.setdefault(name, value)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
         dist.destroy_process_group()

@@ -1,7 +1,6 @@
 """Where a run's figures go: the terminal, TensorBoard, MLflow, Ray Train."""
 
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -132,7 +131,6 @@ class Curve(Observer):
 
     def __init__(self) -> None:
         self.losses: dict[int, float] = {}
-        self.begun = time.monotonic()
 
     def step(self, report: StepReport, steps: int) -> None:
         self.losses[report.step] = report.loss

@@ -5,7 +5,7 @@ import hashlib
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from multiverse.training.checkpoint_store import open_store
 from multiverse.training.checkpoints import Checkpoints, Outcome
 from multiverse.training.config import TrainConfig
 from multiverse.training.curriculum import Curriculum, Form
-from multiverse.training.examples import ExampleSettings, Report, Twins, build_examples
+from multiverse.training.examples import Example, ExampleSettings, Report, Twins, build_examples
 from multiverse.training.export import export_adapter, export_merged, export_model
 from multiverse.training.generation import HeldOut, TrainedSegments, answers, figures
 from multiverse.training.loop import StepReport, held_out_loss, run_step
@@ -77,12 +77,15 @@ class Training:
         torch.manual_seed(config.seed)
         self._base = prepare(config.model, dtype=config.dtype)
         self._tokens, self._manifest = Tokens.load(self._base), Manifest.load(self._base)
-        twins, self._report = self._examples(config.data.rows)
+        twins, self._report = self._examples(read_rows(config.data.rows))
         if not twins:
             raise ValueError(f"{config.data.rows}: no row can be used: {self._report}")
         curriculum = Curriculum(len(twins), config.seed, config.curriculum.kind, config.curriculum.passes)
         self._steps = Steps(curriculum, twins, config.rows_per_step, config.data.max_tokens)
-        self._held_out = self._examples(config.data.held_out)[0] if config.data.held_out else []
+        self._form: Form = "ar" if config.curriculum.kind == "ar" else "multiverse"
+        held_out = list(read_rows(config.data.held_out)) if config.data.held_out else []
+        self._questions = [row.question + config.data.parallel_suffix for row in held_out[: config.held_out.rows]]
+        self._held_out = self._share_of([twins[self._form] for twins in self._examples(held_out)[0]])
         model = load_model(self._base, DTYPES[config.dtype], config.lora)
         self._adapter = model.peft_config["default"] if config.lora is not None else None
         self._strategy: Strategy = build(model, config.strategy, config.optimizer, device)
@@ -135,7 +138,7 @@ class Training:
                 return Summary(False, done, last, self._tokens_seen, self._loss, None)
         return Summary(True, last, last, self._tokens_seen, self._loss, self._export())
 
-    def _examples(self, source: str) -> tuple[list[Twins], Report]:
+    def _examples(self, rows: Iterable[Row]) -> tuple[list[Twins], Report]:
         data = self._config.data
         settings = ExampleSettings(
             max_tokens=data.max_tokens,
@@ -145,7 +148,17 @@ class Training:
             parallel_suffix=data.parallel_suffix,
             sequential_suffix=data.sequential_suffix,
         )
-        return build_examples(read_rows(source), self._tokens, settings)
+        return build_examples(rows, self._tokens, settings)
+
+    def _share_of(self, examples: Sequence[Example]) -> list[Batch]:
+        """What this worker computes of them, packed; as many sequences on every worker."""
+        if not examples:
+            return []
+        bins = plan([len(example) for example in examples], self._config.data.max_tokens)
+        batches = [Batch.of([examples[index] for index in chosen]) for chosen in bins]
+        mine = batches[self._rank :: self._workers]
+        idle = Batch.of([min(examples, key=len)]).without_labels()
+        return mine + [idle] * (-(-len(batches) // self._workers) - len(mine))
 
     def _resume(self) -> int:
         found = self._checkpoints.resume()
@@ -178,40 +191,26 @@ class Training:
         return over[0]
 
     def _look(self, step: int) -> None:
-        form: Form = "ar" if self._config.curriculum.kind == "ar" else "multiverse"
-        examples = [twins[form] for twins in self._held_out]
-        bins = plan([len(example) for example in examples], self._config.data.max_tokens)
-        batches = [Batch.of([examples[index] for index in chosen]) for chosen in bins]
-        mine = batches[self._rank :: self._workers]
-        idle = Batch.of([min(examples, key=len)]).without_labels()
-        mine += [idle] * (-(-len(batches) // self._workers) - len(mine))
-        losses = held_out_loss(self._strategy, mine, self._device)
+        losses = held_out_loss(self._strategy, self._held_out, self._device)
         self._looked_loss = losses.mean
-        generated = self._generate() if form == "multiverse" else None
+        generated = self._generate() if self._form == "multiverse" else None
         if self._rank == 0:
             self._observer.looked(Looked(step, losses.mean, losses.by_part(), generated))
 
     def _generate(self) -> HeldOut:
         """Greedy answers to some held-out questions. All workers make the same ones: a sharded model needs all."""
         segments = TrainedSegments(self._strategy, self._tokens, self._manifest, self._device)
-        questions = [question for question, _ in zip(self._questions, range(self._config.held_out.rows), strict=False)]
         self._strategy.model.eval()
-        results = asyncio.run(answers(segments, self._tokens, questions, self._config.held_out.max_tokens))
+        results = asyncio.run(answers(segments, self._tokens, self._questions, self._config.held_out.max_tokens))
         self._strategy.model.train()
         return figures(results, self._tokens)
-
-    @property
-    def _questions(self) -> Sequence[str]:
-        suffix = self._config.data.parallel_suffix
-        rows: Sequence[Row] = list(read_rows(self._config.data.held_out or ""))
-        return [row.question + suffix for row in rows]
 
     def _export(self) -> str:
         """Where the model is; with LoRA it is the base with the adapter in it, and the adapter lies beside it."""
         place = self._config.out.rstrip("/")
         weights = self._strategy.weights()
         if self._rank == 0:
-            trained = self._config.curriculum.kind != "ar"
+            trained = self._form == "multiverse"
             if not place.startswith("s3://"):
                 for earlier in ("model", "adapter"):  # of fewer steps
                     shutil.rmtree(Path(place) / earlier, ignore_errors=True)
@@ -231,7 +230,7 @@ class Training:
 def fingerprint(config: TrainConfig, manifest: Manifest) -> str:
     """Of what must stay the same when a run is resumed: not the workers, the strategy, or when to save and stop."""
     free = {"out", "strategy", "workers", "checkpoints", "held_out", "max_steps", "max_minutes", "mlflow", "model"}
-    text = config.model_copy().model_dump_json(exclude=free) + manifest.fingerprint
+    text = config.model_dump_json(exclude=free) + manifest.fingerprint
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -45,11 +45,11 @@ class Steps:
             least = min(range(world_size), key=lambda worker: (loads[worker], worker))
             shares[least].append(number)
             loads[least] += tokens[number]
-        mine = [Batch.of([examples[index] for index in bins[number]]) for number in sorted(shares[rank])]
+        batches = [Batch.of([examples[index] for index in chosen]) for chosen in bins]
+        mine = [batches[number] for number in sorted(shares[rank])]
         idle = Batch.of([min(examples, key=len)]).without_labels()
         mine += [idle] * (max(map(len, shares)) - len(mine))
-        asked = sum(Batch.of([example]).asked for example in examples)
-        return Micro(tuple(mine), asked, sum(tokens))
+        return Micro(tuple(mine), sum(batch.asked for batch in batches), sum(tokens))
 
 
 def targets(batch: Batch) -> torch.Tensor:

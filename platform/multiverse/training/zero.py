@@ -102,5 +102,5 @@ def settings(options: StrategyOptions, optimizer: OptimizerOptions, dtype: torch
     )
     if clash:
         raise ConfigError(f"strategy.deepspeed: {options.deepspeed}: {', '.join(clash)}: is set by this configuration")
-    rest = {name: value for name, value in given.items() if name not in clash and value != "auto"}
+    rest = {name: value for name, value in given.items() if value != "auto"}
     return {"steps_per_print": 2**31, **rest, **ours}

@@ -8,13 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from multiverse.models.manifest import Manifest
-from multiverse.models.prepare import prepare
 from multiverse.training.config import TrainConfig
 from multiverse.training.examples import Report
 from multiverse.training.observers import Curve
 from multiverse.training.run import Looked, train
-from tests.unit.models.tiny_model import write_base
-from tests.unit.training.tiny_run import tiny_config, write_rows
+from tests.unit.training.tiny_run import tiny_config, tiny_model, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +20,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Trained in one thread: it is so small that others only wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    base = write_base(tmp_path_factory.mktemp("base"))
-    yield prepare(str(base), tmp_path_factory.mktemp("prepared") / "model", dtype="float32")
+    yield tiny_model(tmp_path_factory.mktemp("model"))
     torch.set_num_threads(threads)
 
 

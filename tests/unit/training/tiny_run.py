@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from multiverse.models.prepare import prepare
 from multiverse.training.config import TrainConfig
+from tests.unit.models.tiny_model import write_base
 
 STRUCTURED = (
     "Both.\n<Parallel>\n<Goal>\n<Outline>\n1: the {a}\n</Outline>\n<Outline>\n2: the {b}\n</Outline>\n</Goal>\n"
@@ -25,6 +27,13 @@ def write_rows(path: Path, count: int) -> Path:
         )
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def tiny_model(folder: Path) -> Path:
+    """The prepared model, in float32."""
+    base = folder / "base"
+    base.mkdir()
+    return prepare(str(write_base(base)), folder / "model", dtype="float32")
 
 
 def tiny_config(model: Path, folder: Path, rows: int = 12, **values: Any) -> TrainConfig:
