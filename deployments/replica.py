@@ -26,7 +26,8 @@ class EngineReplica:
         from multiverse.serving.fleet.store import Store
 
         settings = await asyncio.to_thread(config.engine_config)
-        if settings.threads is None and config.num_gpus == 0:
+        if settings.threads is None and config.num_gpus == 0 and config.engines_per_node > 1:
+            # A lone engine's threads are bound to the cores by vLLM, which several engines would all do alike.
             settings = replace(settings, threads=max(1, (os.cpu_count() or 1) // config.engines_per_node))
         self._id = serve.get_replica_context().replica_id.unique_id
         self._engine = await VllmEngine.start(settings)

@@ -147,12 +147,15 @@ def tasks(
     split: Annotated[str, typer.Option(help="train or held_out.")] = "train",
     seed: Annotated[int, typer.Option(help="Another seed, other tasks.")] = 0,
     families: Annotated[str | None, typer.Option(help="Some only, with commas between (docs/tasks.md).")] = None,
+    natural: Annotated[int, typer.Option(min=0, help="Natural questions besides, answered by --model.")] = 0,
+    model: Model = None,
 ) -> None:
     """Generate small tasks with worked answers, as many of each family; see docs/tasks.md."""
     from multiverse.commands.tasks import write_tasks
 
     with _said_plainly():
-        write_tasks(out, families.split(",") if families else None, split, count, seed)
+        written = write_tasks(out, families.split(",") if families else None, split, count, seed, natural, model)
+    typer.echo(f"{written} rows in {out}", err=True)
 
 
 @app.command()

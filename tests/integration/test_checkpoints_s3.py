@@ -15,11 +15,12 @@ import torch
 
 from multiverse.models.manifest import Manifest
 from multiverse.models.prepare import prepare
+from multiverse.models.weights import BaseWeights
 from multiverse.storage import download_prefix, list_prefix
 from multiverse.training.checkpoint_store import S3Store
 from multiverse.training.checkpoints import Checkpoints, Outcome, Stage
 from multiverse.training.deepspeed_state import deepspeed_weights
-from multiverse.training.export import BaseWeights, export_model
+from multiverse.training.export import export_model
 from multiverse.training.manifests import Progress, Run
 from multiverse.training.workers import CheckpointError
 from tests.integration.faulty_proxy import Proxy, always, faulty_proxy, no_fault, seeded

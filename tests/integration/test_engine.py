@@ -1,8 +1,10 @@
 """Requests on real vLLM: structure, log-probabilities against the layout's forward, fallbacks, chats, seeds."""
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 import torch
 
@@ -193,6 +195,17 @@ async def test_seeded_requests_that_fill_a_step_leave_the_engine_alive(engine: "
     runs = [engine.run(prompt, max_tokens=4, mode="off", temperature=0.8, seed=3) for prompt in prompts]
     assert all(run.result.finish in ("stop", "length") for run in await asyncio.gather(*runs))
     assert (await engine.run(prompts[0], max_tokens=4, mode="off")).result.finish in ("stop", "length")
+
+
+async def test_the_worker_computes_with_intels_openmp(engine: "Harness") -> None:
+    maps = [Path(f"/proc/{worker.pid}/maps").read_text() for worker in workers()]
+    assert maps
+    assert all("libiomp5.so" in loaded for loaded in maps)
+
+
+def workers() -> list[psutil.Process]:
+    """vLLM's, of this process."""
+    return [child for child in psutil.Process().children(recursive=True) if child.name().startswith("VLLM::Worker")]
 
 
 async def test_self_test_passes_on_a_used_engine(engine: "Harness") -> None:

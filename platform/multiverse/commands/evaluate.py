@@ -12,6 +12,7 @@ import typer
 
 from multiverse.evaluation.commands import show_table
 from multiverse.evaluation.generated import Answered, answer, answer_all, difference, table
+from multiverse.evaluation.overhead import AFTERGLOW
 from multiverse.training.families import FAMILIES, Task, generate
 
 SUITES = ("generated",)
@@ -112,7 +113,9 @@ async def _speed(
 
     ratios, per_token, x = [], [], []
     for number, task in tasks:
+        await asyncio.sleep(AFTERGLOW)
         first = await answer(ours, number, task, mode, max_tokens)
+        await asyncio.sleep(AFTERGLOW)
         second = await answer(theirs, number, task, "off", max_tokens)
         ratios.append(second.seconds / first.seconds)
         per_token.append(second.seconds / second.tokens / (first.seconds / first.tokens))

@@ -1,12 +1,14 @@
 """``multiverse tasks``: generated tasks as JSON lines; and the document that shows one of each family."""
 
+import asyncio
 import json
+import random
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from multiverse.training.families import FAMILIES, generate
+from multiverse.training.families import FAMILIES, Task, generate
 from multiverse.training.families.draw import Split
 
 SPLITS: dict[str, Split] = {"train": "train", "held_out": "held_out"}
@@ -28,22 +30,69 @@ needs the one before. Both are asked about in much the same words. As many tasks
 What is held out is decided problem by problem, by a hash: of all additions, subtractions, words, lists, amounts and so
 on, one in five is held out, and no training task has it in its question, whatever the seed.
 
-`training/families/natural.py` adds natural questions, which a base model answers: a numbered list becomes a block.
+`--natural 500` adds natural questions (`training/families/natural.py`), which a base model answers greedily, on the
+engine: a numbered list becomes a block, a short answer stays as it is. They are not graded.
 
 This file is written by `make docs`. Below, a task of each family with its worked answer, structured in the first one
 and sequential in all others.
 """
 
 
-def write_tasks(path: Path, families: Sequence[str] | None, split: str, count: int, seed: int) -> None:
-    """Tasks of some families, or of all. Raises ValueError for a family or a split there is not."""
+CONCURRENCY = 16
+LONGEST = 300
+"""Tokens of a model's answer."""
+
+
+def write_tasks(
+    path: Path,
+    families: Sequence[str] | None,
+    split: str,
+    count: int,
+    seed: int,
+    natural: int = 0,
+    model: str | None = None,
+) -> int:
+    """Tasks of some families, or of all, with up to ``natural`` questions among them that ``model`` has answered.
+
+    Returns how many rows were written. Raises ValueError for a family or a split there is not.
+    """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}: must be train or held_out")
     tasks = generate(families or tuple(FAMILIES), SPLITS[split], count, seed)
+    if natural:
+        tasks += asyncio.run(_natural(model, natural, seed, SPLITS[split]))
+        random.Random(f"all {split} {seed}").shuffle(tasks)
     with path.open("w", encoding="utf-8") as lines:
         for place, task in enumerate(tasks):
             row = {"id": f"{split}-{seed}-{place}"} | asdict(task)
             lines.write(json.dumps({name: row[name] for name in ROW}) + "\n")
+    return len(tasks)
+
+
+async def _natural(model: str | None, count: int, seed: int, split: Split) -> list[Task]:
+    """What the model says to natural questions, sequentially and greedily."""
+    from multiverse.config import DEFAULT_MODEL, AppConfig
+    from multiverse.evaluation.generated import ask
+    from multiverse.serving.local import MultiverseEngine
+    from multiverse.training.families.natural import write_natural
+
+    options = {"max_model_len": 1024, "kv_cache_gib": 1.0, "self_test": False}
+    config = AppConfig.of({"model": model or DEFAULT_MODEL, "engine": options})
+    engine = await MultiverseEngine.start(await asyncio.to_thread(config.engine_config))
+    gate = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(number: int, question: str) -> str:
+        async with gate:
+            result, text = await ask(engine, f"natural-{number}-{question}", question, "off", LONGEST)
+        return text if result.finish == "stop" else ""
+
+    async def answers(questions: Sequence[str]) -> list[str]:
+        return await asyncio.gather(*(one(number, question) for number, question in enumerate(questions)))
+
+    try:
+        return await write_natural(answers, count, seed, split)
+    finally:
+        await engine.shutdown()
 
 
 def document() -> str:

@@ -26,9 +26,9 @@ def start_vllm(config: EngineConfig, stat_logger: Any, arena: Arena) -> AsyncLLM
     if config.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(config.threads)
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    vllm_config = engine_args(config, arena).create_engine_config()
-    refuse_unsupported(vllm_config)
-    with _intel_openmp():
+    with _intel_openmp():  # before the configuration is made: making it decides which OpenMP is preloaded
+        vllm_config = engine_args(config, arena).create_engine_config()
+        refuse_unsupported(vllm_config)
         return AsyncLLM.from_vllm_config(vllm_config, stat_loggers=[stat_logger], enable_log_requests=False)
 
 

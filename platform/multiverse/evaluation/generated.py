@@ -61,16 +61,14 @@ class Answered:
         return asdict(self)
 
 
-async def answer(engine: WholeEngine, number: int, task: Task, mode: str, max_tokens: int) -> Answered:
-    """One greedy answer."""
-    begun = time.perf_counter()
+async def ask(engine: WholeEngine, id: str, question: str, mode: str, max_tokens: int) -> tuple[Result, str]:
+    """One greedy answer, and its text without what ended it."""
     request = GenerationRequest(
-        id=f"task-{number}-{begun}",
-        prompt=tuple(engine.tokens.chat([{"role": "user", "content": task.question}])),
+        id=id,
+        prompt=tuple(engine.tokens.chat([{"role": "user", "content": question}])),
         sampling=Sampling(max_tokens, temperature=0.0),
         parallel=ParallelOptions(mode=mode, max_depth=3),  # type: ignore[arg-type]
-        question=task.question,
-        arrival=number,
+        question=question,
         cache_salt="tasks" if mode != "off" else "tasks off",
     )
     result: Result | None = None
@@ -78,8 +76,14 @@ async def answer(engine: WholeEngine, number: int, task: Task, mode: str, max_to
         if isinstance(event, Finished):
             result = event.result
     if result is None:
-        raise RuntimeError(f"task {number} ended without a result")
-    text = engine.tokens.decode([id for id in result.tokens if id not in engine.tokens.eos_ids])
+        raise RuntimeError(f"{id} ended without a result")
+    return result, engine.tokens.decode([id for id in result.tokens if id not in engine.tokens.eos_ids])
+
+
+async def answer(engine: WholeEngine, number: int, task: Task, mode: str, max_tokens: int) -> Answered:
+    """The answer to a task."""
+    begun = time.perf_counter()
+    result, text = await ask(engine, f"task-{number}-{begun}", task.question, mode, max_tokens)
     return Answered.of(number, task, result, text, time.perf_counter() - begun)
 
 

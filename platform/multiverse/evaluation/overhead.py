@@ -15,6 +15,8 @@ from multiverse.serving.local import MultiverseEngine
 from multiverse.serving.request import GenerationRequest
 
 TOKENS = 128
+AFTERGLOW = 1.3
+"""Seconds for which vLLM's processes go on polling behind a step: they would take the other engine's time."""
 
 
 def measure_overhead(config: AppConfig, pairs: int) -> dict[str, Any]:
@@ -30,7 +32,9 @@ async def _pairs(config: AppConfig, pairs: int, url: str) -> dict[str, Any]:
         async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
             for number in range(pairs + 2):
                 question = f"{QUESTIONS[number % len(QUESTIONS)]} ({number})"
+                await asyncio.sleep(AFTERGLOW)
                 over = await _over_http(client, config.name, question)
+                await asyncio.sleep(AFTERGLOW)
                 straight = await _straight(engine, question, number)
                 if number >= 2:  # the first ones are slower on either side
                     http.append(over)

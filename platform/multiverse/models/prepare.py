@@ -6,16 +6,19 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 
 from multiverse.models import checkpoint
+from multiverse.models.adapters import MergedWeights
 from multiverse.models.checkpoint import Checkpoint
 from multiverse.models.manifest import FILE_NAME, Manifest
 from multiverse.models.plain import plain_tokenizer
 from multiverse.models.sources import resolve
+from multiverse.models.weights import BaseWeights, write_model
 from multiverse.structure.tags import LAYOUT_VERSION, TAGS
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -26,7 +29,7 @@ _RECIPE = 1
 def prepare(source: str, out: Path | None = None, *, dtype: str = "bfloat16", seed: int = 0) -> Path:
     """Prepare ``source`` in the directory ``out``, and return that directory.
 
-    source: a Hugging Face directory, a hub id, ``s3://bucket/prefix`` or ``builtin:smollm2-135m``. out: by default a
+    source: a Hugging Face directory, a hub id, ``s3://bucket/prefix`` or ``builtin:...``. out: by default a
     directory named for the fingerprint under ``$MULTIVERSE_HOME`` or ``~/.cache/multiverse``. dtype: of the weights.
     seed: of the tag rows' noise.
 
@@ -52,6 +55,8 @@ def prepare(source: str, out: Path | None = None, *, dtype: str = "bfloat16", se
         target.mkdir()
         base = checkpoint.open_checkpoint(found.fetch(scratch))
         _build(base, target, source, fingerprint, dtype, seed)
+        if found.adapter is not None:
+            target = _merged(found.adapter, target, staging / "merged", found.trained)
         os.replace(target, out)
     return out
 
@@ -85,6 +90,13 @@ def _build(base: Checkpoint, target: Path, source: str, fingerprint: str, dtype:
         trained=_trained(base.directory, known),
         fingerprint=fingerprint,
     ).save(target)
+
+
+def _merged(adapter: Path, base: Path, target: Path, trained: bool) -> Path:
+    target.mkdir()
+    write_model(MergedWeights(adapter, BaseWeights(base)), base, target, trained=trained)
+    replace(Manifest.load(base), trained=trained).save(target)
+    return target
 
 
 def _trained(directory: Path, known: dict[str, int]) -> bool:

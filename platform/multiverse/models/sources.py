@@ -17,19 +17,20 @@ _READ_WHOLE = 64 * 2**20
 @dataclass(frozen=True, slots=True)
 class Source:
     """fingerprint: changes with the source's content. fetch: given an empty scratch directory, returns a Hugging Face
-    directory, which is the scratch directory or one that must not be written to.
+    directory, which is the scratch directory or one that must not be written to. adapter: to be merged into what that
+    gives, once it is prepared. trained: whether the adapter makes it write blocks.
     """
 
     fingerprint: str
     fetch: Callable[[Path], Path]
+    adapter: Path | None = None
+    trained: bool = False
 
 
 def resolve(source: str) -> Source:
     """Find ``source`` without reading its weights. Raises ValueError, or StorageError for ``s3://``."""
     if source.startswith("builtin:"):
-        if source != f"builtin:{builtin.NAME}":
-            raise ValueError(f"there is no {source}; the builtin model is builtin:{builtin.NAME}")
-        return Source(builtin.fingerprint(), _exported)
+        return _builtin(source)
     if source.startswith("s3://"):
         objects = storage.list_prefix(source)
         listing = "\n".join(f"{entry.key} {entry.size} {entry.etag}" for entry in objects)
@@ -45,6 +46,18 @@ def resolve(source: str) -> Source:
         f"{source} is neither a directory, nor a hub id (owner/name), nor s3://bucket/prefix, "
         f"nor builtin:{builtin.NAME}"
     )
+
+
+def _builtin(source: str) -> Source:
+    name = source.removeprefix("builtin:")
+    if name == builtin.NAME:
+        return Source(builtin.fingerprint(), _exported)
+    if name not in builtin.TRAINED:
+        names = ", ".join(f"builtin:{name}" for name in (builtin.NAME, *builtin.TRAINED))
+        raise ValueError(f"there is no {source}; there are {names}")
+    adapter = builtin.adapter_directory(name)
+    recipe = f"{builtin.fingerprint()} adapter {_describe(adapter)}"
+    return Source(_digest(recipe), _exported, adapter, builtin.TRAINED[name])
 
 
 def _exported(scratch: Path) -> Path:

@@ -40,6 +40,8 @@ class Curriculum:
         if self.passes < 1 or (self.kind == "paper" and self.passes != PAPER_PASSES):
             right = f"has {PAPER_PASSES}" if self.kind == "paper" else "needs at least 1"
             raise ValueError(f"{self.passes} passes: the curriculum {self.kind!r} {right}")
+        if self.kind == "linear" and self.passes < 2:
+            raise ValueError("the curriculum 'linear' needs at least 2 passes: the first is sequential")
 
     def __len__(self) -> int:
         return self.rows * self.passes

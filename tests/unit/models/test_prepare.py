@@ -199,7 +199,7 @@ def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("builtin:gpt5", "there is no builtin:gpt5; the builtin model is builtin:smollm2-135m"),
+        ("builtin:gpt5", "there is no builtin:gpt5; there are builtin:smollm2-135m, builtin:multiverse-smollm2-135m"),
         ("/no/such/directory", "is neither a directory, nor a hub id"),
     ],
 )

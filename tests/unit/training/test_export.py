@@ -7,10 +7,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from multiverse.models.adapters import AdapterError
 from multiverse.models.manifest import Manifest
 from multiverse.models.prepare import prepare
-from multiverse.training.adapters import AdapterError
-from multiverse.training.export import ExportError, export_adapter, export_merged, export_model
+from multiverse.models.weights import WeightsError
+from multiverse.training.export import export_adapter, export_merged, export_model
 from multiverse.training.sharded import SavedWeights, full_weights, load_sharded, sharded_state, write_sharded
 from tests.unit.models.tiny_model import write_base
 
@@ -90,9 +91,9 @@ def test_other_weights_give_another_fingerprint_and_the_twin_stays_untrained(bas
 
 
 def test_weights_of_another_model_are_refused_and_leave_nothing(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"model\.layers\.9\.x is no parameter of the base"):
+    with pytest.raises(WeightsError, match=r"model\.layers\.9\.x is no parameter of the base"):
         export_model({"model.layers.9.x": torch.zeros(1)}, base, str(tmp_path / "out"))
-    with pytest.raises(ExportError, match=r"model\.norm\.weight has shape \[2\], the base's has \[64\]"):
+    with pytest.raises(WeightsError, match=r"model\.norm\.weight has shape \[2\], the base's has \[64\]"):
         export_model({"model.norm.weight": torch.zeros(2)}, base, str(tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []
 

@@ -24,7 +24,7 @@ SILENCE = 30.0
 """Seconds without a word from a router, after which it is taken for dead and all that is its own is dropped."""
 
 
-GATHERED = 0.08
+GATHERED = 0.1
 """Seconds that a token waits for those behind it. A segment's first token and its end wait for nothing."""
 
 
