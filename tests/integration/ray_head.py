@@ -30,6 +30,7 @@ def ray_head(cpus: int, variables: Mapping[str, str] | None = None) -> Iterator[
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",  # jobs say `python`
         **(variables or {}),
     }
     # Not pytest's folder: the paths of Ray's sockets may have 107 characters.

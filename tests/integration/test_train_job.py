@@ -71,7 +71,7 @@ def test_the_working_directory_is_all_that_a_job_needs(
 
 def test_the_code_comes_from_the_working_directory(root: Path, cluster: dict[str, str]) -> None:
     script = "import multiverse, platform; print('from', multiverse.__file__, platform.system())"
-    job = submit(root, cluster, "python", "-c", f'"{script}"')
+    job = submit(root, cluster, "python", "-c", script)
     output, _ = job.communicate(timeout=120)
     assert job.returncode == 0, output
     assert re.search(r"from /tmp/ray-\w+/\S+/working_dir_files/\S+/platform/multiverse/__init__\.py Linux", output), (
