@@ -27,7 +27,7 @@ app.add_typer(keys, name="keys")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 Config = Annotated[Path | None, typer.Option("--config", help="YAML with the fields of AppConfig, or a Serve file.")]
-Model = Annotated[str | None, typer.Option("--model", help="Directory, hub id, s3:// prefix or builtin:smollm2-135m.")]
+Model = Annotated[str | None, typer.Option("--model", help="Directory, hub id, s3:// prefix or builtin:....")]
 
 
 @app.callback()
@@ -47,7 +47,7 @@ def _quiet() -> None:
 
 @app.command()
 def prepare(
-    source: Annotated[str, typer.Argument(help="Directory, hub id, s3:// prefix or builtin:smollm2-135m.")],
+    source: Annotated[str, typer.Argument(help="Directory, hub id, s3:// prefix or builtin:....")],
     out: Annotated[Path | None, typer.Option("--out", help="Directory; default: in the cache.")] = None,
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
     seed: Annotated[int, typer.Option(help="Seed of the tag rows' noise.")] = 0,

@@ -6,10 +6,13 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from multiverse.models.adapters import MergedWeights
+from multiverse.models.builtin import adapter_directory
 from multiverse.models.manifest import Manifest
 from multiverse.models.prepare import prepare
 from multiverse.models.reference import layout_logits, load_reference
 from multiverse.models.tokens import Tokens
+from multiverse.models.weights import BaseWeights
 from multiverse.structure.layout import layout
 
 pytestmark = pytest.mark.slow
@@ -69,3 +72,24 @@ def test_a_branch_is_computed_as_if_it_were_alone(prepared: Path) -> None:
     branch = logits[start : start + len(second)]
     assert (branch - alone).abs().max() < 1e-3
     assert (branch - causal).abs().max() > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "trained"), [("multiverse-smollm2-135m", True), ("multiverse-smollm2-135m-ar", False)]
+)
+def test_the_trained_ones_are_the_base_with_an_adapter(
+    prepared: Path, tmp_path: Path, name: str, trained: bool
+) -> None:
+    adapter = adapter_directory(name)
+    assert sum(path.stat().st_size for path in adapter.iterdir()) < 8_000_000
+    assert "seed" in (adapter / "README.md").read_text(encoding="utf-8")
+    merged = prepare(f"builtin:{name}", tmp_path / "model", dtype="float32")
+    assert Manifest.load(merged).trained is trained
+    assert prepare(f"builtin:{name}", tmp_path / "model", dtype="float32") == merged
+    weights, base = BaseWeights(merged), BaseWeights(prepared)
+    assert weights.keys() == base.keys()
+    changed = {weight for weight in base if not torch.equal(weights[weight], base[weight])}
+    assert changed == set(MergedWeights(adapter, base))
+    embedding = "model.embed_tokens.weight"
+    rows = (weights[embedding] != base[embedding]).any(dim=1).nonzero().flatten().tolist()
+    assert set(rows) <= set(Manifest.load(prepared).tag_ids.values())

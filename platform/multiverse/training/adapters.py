@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from multiverse.models.adapters import ADAPTER, CONFIG, PREFIX, ROWS, AdapterError
+from multiverse.models.checkpoint import EMBEDDING
+from multiverse.models.weights import BaseWeights
 
 
 def write_adapter(weights: Mapping[str, torch.Tensor], config: Any, base: Path, target: Path) -> None:
@@ -16,14 +18,15 @@ def write_adapter(weights: Mapping[str, torch.Tensor], config: Any, base: Path, 
 
     weights: trainable parameters by their names in the peft model, as `full_weights` or `SavedWeights` give them.
     config: the model's peft.LoraConfig. base: the prepared checkpoint it was trained on; its name goes into the
-    config, and a copy of the tag rows is in the weights.
+    config, a copy of the tag rows is in the weights, and they are written in its dtype.
     """
+    dtype = BaseWeights(base)[EMBEDDING].dtype
     tensors, name = {}, f".{_adapter_name(weights)}"
     tied_head = f"{PREFIX}lm_head{ROWS}{name}"
     for key in weights:
         # Tied to the embedding's, which is there too; peft leaves it out as well.
         if key != tied_head or not _tied(base):
-            tensors[key.replace(f"{name}.weight", ".weight").removesuffix(name)] = weights[key].contiguous()
+            tensors[key.replace(f"{name}.weight", ".weight").removesuffix(name)] = weights[key].to(dtype).contiguous()
     target.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(target)
     path = target / CONFIG
