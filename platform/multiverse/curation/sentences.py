@@ -10,10 +10,14 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import resources
+from itertools import pairwise
+
+import yaml
 
 _LINE_BREAKS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _BLANK_LINE = re.compile(r"\n[ \t\r]*\n")
-_STOP = re.compile(r"([.!?…]+)[\"'”’)\]}*_»]*$")
+_STOP = re.compile(r"([.!?…]+)[\"'\u201d\u2019)\]}*_»]*$")
 _MATH_STOP = re.compile(r"(\.)(?:\$\$?|\\[)\]])$")
 _OPENER = re.compile(r"\\begin\{([A-Za-z]+\*?)\}|\\[\s\S]|\$\$?|`+|(?m:^[ \t]*)~~~+")
 _MATH = re.compile(r"[\\^_{]")
@@ -25,28 +29,17 @@ _MARKER = re.compile(
 )
 _LONGEST_STOP = 20
 _LONGEST_WORD = 60
-_WORD = re.compile(r"[^\s(\[{\"“‘']*$")
+_WORD = re.compile(r"[^\s(\[{\"\u201c\u2018']*$")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _DOTTED = re.compile(r"(?:[A-Za-z]\.)+[A-Za-z]")
-_NEVER_LAST = frozenset(
-    "e.g i.e cf vs viz w.r.t s.t a.k.a al approx resp ca Dr Mr Mrs Ms Prof St Mt Rev Gen Hon Sen Rep Lt Col Sgt Capt "
-    "Eq Eqs Eqn Eqns eq eqs eqn Ineq Fig Figs fig figs Sec Thm thm Lem Prop prop Def Defn Cor Rem Ch Ref Refs Tab App".split()
-)
-"""Words before a period that never end a sentence."""
-_BEFORE_NUMBER = frozenset(
-    "No Nos no nos Vol vol p pp Art art Ex ex Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec".split()
-)
-"""Words before a period that end no sentence where a number follows."""
-_STARTERS = frozenset(
-    "A After All Also Alternatively An And Another Are Area As Assume At Because Both But By Can Check Compute Consider "
-    "Do Does Each Find First Finally For From Given Has Hence Here Hmm How However I If In Is It Its Let Maybe Next No "
-    "Note Now Of On One Or Perhaps Second Similarly Since So Substitute Suppose Take That The Their Then There Therefore "
-    "These They This Those Thus To Total Two Use Using Wait We What When Where Which While Why With Yes You".split()
-)
-"""Words that begin a sentence behind what else would be an initial ("at point A. Then")."""
+_WORDS = {
+    name: frozenset(words.split())
+    for name, words in yaml.safe_load((resources.files(__package__) / "words.yaml").read_text(encoding="utf-8")).items()
+}
+_GLUED = "|".join(sorted(word for word in _WORDS["starters"] if len(word) > 1))
 _BORDER = re.compile(
-    r"\s+|(?<=[a-z0-9)$}\]])[.?!](?=[A-Z][^\W\d_]*[ ,:'’])|[。！？]+"
-    rf"|(?<=[^\s.])[.?!](?=(?:{'|'.join(sorted(_STARTERS))})\b)"
+    r"\s+|(?<=[a-z0-9)$}\]])[.?!](?=[A-Z][^\W\d_]*[ ,:'\u2019])|[\u3002\uff01\uff1f]+"
+    rf"|(?<=[^\s.])[.?!](?=(?:{_GLUED})\b)"
 )
 
 
@@ -61,8 +54,7 @@ class Sentence:
 
 def split(text: str) -> list[Sentence]:
     """The sentences of ``text``, in order: ``"".join(s.text for s in split(text)) == text``. Time is linear."""
-    borders = [0, *_borders(text), len(text)]
-    pairs = zip(borders, borders[1:], strict=False)
+    pairs = pairwise([0, *_borders(text), len(text)])
     return [Sentence(start, end, text[start:end]) for start, end in pairs if start < end]
 
 
@@ -156,7 +148,7 @@ def _can_begin(text: str, at: int) -> bool:
     character = text[at]
     if character in "*_":
         return text[at + 1 : at + 2] in ("*", "_") or text[at + 1 : at + 2].isalpha()
-    return not character.islower() and character not in ",;:)]}=+/<>^%|&.!?…·×÷"
+    return not character.islower() and character not in ",;:)]}=+/<>^%|&.!?…·\u00d7÷"
 
 
 def _is_abbreviated(before: str, next_word: str, next_character: str) -> bool:
@@ -165,12 +157,12 @@ def _is_abbreviated(before: str, next_word: str, next_character: str) -> bool:
         return True
     found = _WORD.search(before)
     word = found.group() if found else ""
-    if word in _NEVER_LAST or word.casefold() in ("e.g", "i.e"):
+    if word in _WORDS["never_last"] or word.casefold() in ("e.g", "i.e"):
         return True
-    if word in _BEFORE_NUMBER and next_character.isdigit():
+    if word in _WORDS["before_number"] and next_character.isdigit():
         return True
     if word in ("a.m", "p.m"):
         return next_character.isdigit()
     if (len(word) == 1 and word.isupper()) or _DOTTED.fullmatch(word):
-        return bool(next_word) and next_word not in _STARTERS
+        return bool(next_word) and next_word not in _WORDS["starters"]
     return False
