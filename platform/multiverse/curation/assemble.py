@@ -5,10 +5,8 @@ branches were rewritten, it gives the chain with just those words replaced.
 """
 
 import difflib
-import os.path
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
 from multiverse.curation.groups import Block, Body, Span, blocks, first_sentence
 from multiverse.curation.plan import BlockTexts, Opening
@@ -37,18 +35,20 @@ def assemble(chain: str, sentences: Sequence[Sentence], body: Body, texts: Seque
     Raises AssemblyError for a chain that holds tags or is no UTF-8, and if flattening does not restore the chain.
     """
     check_chain(chain)
-    forks = list(blocks(body))
-    if len(forks) != len(texts):
-        raise AssemblyError(f"there are {len(forks)} blocks, but texts for {len(texts)}")
+    openings = _openings(list(blocks(body)), texts)
     pieces = [sentence.text for sentence in sentences]
     expected = chain
-    for index, opening in sorted(_openings(forks, texts), key=itemgetter(0), reverse=True):
+    for index in sorted(openings, reverse=True):
+        opening = openings[index]
         rest = pieces[index].removeprefix(opening.original)
-        start = sentences[index].start
         if rest == pieces[index]:
-            raise AssemblyError(f"sentence {index + 1} does not begin with the opening {opening.original!r}")
+            raise AssemblyError(
+                f"sentence {index + 1} does not begin with {opening.original!r}, which is to be rewritten"
+            )
+        start = sentences[index].start
         pieces[index] = opening.rewrite + rest
         expected = expected[:start] + opening.rewrite + expected[start + len(opening.original) :]
+    check_chain(expected)
     text = _render(body, pieces, iter(texts), "")
     try:
         restored = flatten_text(text)
@@ -69,14 +69,18 @@ def check_chain(chain: str) -> None:
         raise AssemblyError(f"the chain is no UTF-8: a lone surrogate at character {error.start}") from error
 
 
-def _openings(forks: Sequence[Block], texts: Sequence[BlockTexts]) -> list[tuple[int, Opening]]:
-    """Each opening with the index of the sentence that it begins."""
-    return [
-        (first_sentence(branch.body), opening)
-        for block, written in zip(forks, texts, strict=True)
-        for branch, opening in zip(block.branches, written.openings, strict=True)
-        if opening is not None
-    ]
+def _openings(forks: Sequence[Block], texts: Sequence[BlockTexts]) -> dict[int, Opening]:
+    """The openings by the index of the sentence that each begins."""
+    widths = [len(block.branches) for block in forks]
+    if widths != (found := [len(written.outlines) for written in texts]):
+        raise AssemblyError(f"there are blocks of {widths} branches, but outlines for {found}")
+    openings: dict[int, Opening] = {}
+    for block, written in zip(forks, texts, strict=True):
+        for branch, opening in zip(block.branches, written.openings, strict=True):
+            index = first_sentence(branch.body)
+            if opening is not None and openings.setdefault(index, opening) is not opening:
+                raise AssemblyError(f"the first words of sentence {index + 1} are to be rewritten twice")
+    return openings
 
 
 def _render(body: Body, pieces: Sequence[str], texts: Iterator[BlockTexts], parent: str) -> str:
@@ -110,7 +114,8 @@ def _render_block(block: Block, pieces: Sequence[str], texts: Iterator[BlockText
 
 
 def _difference(found: str, expected: str) -> str:
-    at = len(os.path.commonprefix([found, expected]))
+    pairs = enumerate(zip(found, expected, strict=False))
+    at = next((index for index, (one, other) in pairs if one != other), min(len(found), len(expected)))
     return f"from character {at} on there is {found[at : at + 40]!r} instead of {expected[at : at + 40]!r}"
 
 

@@ -92,20 +92,19 @@ class StepsReply(_Reply):
     steps: list[StepReply] = Field(min_length=1, max_length=MOST_STEPS, description="The steps, in reading order.")
 
 
-class SubStepNeedsReply(_Reply):
-    sub_step: Number
-    needs: list[Number] = Field(max_length=MOST_STEPS, description="Earlier sub-steps of this step it uses.")
+class _NeedsReply(_Reply):
+    needs: list[Number] = Field(max_length=MOST_STEPS, description="Earlier ones of its level whose results it uses.")
     alternative_to: list[Number] = Field(
-        default=[], max_length=MOST_STEPS, description="Earlier sub-steps that attempt the same thing another way."
+        default=[], max_length=MOST_STEPS, description="Earlier ones that attempt the same thing another way."
     )
 
 
-class StepNeedsReply(_Reply):
-    step: Number
-    needs: list[Number] = Field(max_length=MOST_STEPS, description="Earlier steps whose results it uses.")
-    alternative_to: list[Number] = Field(
-        default=[], max_length=MOST_STEPS, description="Earlier steps that attempt the same thing another way."
-    )
+class SubStepNeedsReply(_NeedsReply):
+    sub_step: Number = Field(description="Its number among the sub-steps of its step.")
+
+
+class StepNeedsReply(_NeedsReply):
+    step: Number = Field(description="Its number.")
     sub_steps: list[SubStepNeedsReply] = Field(
         default=[], max_length=MOST_STEPS, description="The same for each of its sub-steps, if it has any."
     )
@@ -283,7 +282,7 @@ def _check_numbers(found: Sequence[int], count: int, where: str, name: str) -> N
             raise PlanError(f"{where}[{index}].{name} is {number}: must be {index + 1}: each {name} once, in order")
 
 
-def _links(found: Sequence[StepNeedsReply] | Sequence[SubStepNeedsReply], where: str) -> Links:
+def _links(found: Sequence[_NeedsReply], where: str) -> Links:
     for index, item in enumerate(found):
         for field, numbers in (("needs", item.needs), ("alternative_to", item.alternative_to)):
             for number in numbers:
