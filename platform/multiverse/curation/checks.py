@@ -9,10 +9,10 @@ from multiverse.structure.flatten import flatten
 from multiverse.structure.grammar import Block, Body, Document, GrammarError, Text, Think, parse
 
 MAX_DISTANCE = 0.2
-"""Normalized edit distance that a rewritten step, and a rewritten chain, may have to its source (paper, data curation)."""
+"""Normalized edit distance that a rewritten step, or chain, may have to its source (the paper's curation)."""
 
-_NUMBER = re.compile(r"(?<![\w.])(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|(?<![\w.])\.[0-9]+")
-_RESULT = re.compile(r"=\s*([^=$,;\n]+?)(?=\s+[A-Za-z]{2,}|\s*(?:[=$,;\n]|\.\s|\.?$|\\\)|\\\]))")
+_NUMBER = re.compile(r"(?<![\w.^])(?<!\^\{)(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|(?<![\w.^])\.[0-9]+")
+_RESULT = re.compile(r"=\s*([^=$,;\n]{1,80}?)(?=\s+[A-Za-z]{2,}|\s*(?:[=$,;\n]|\.\s|\.?$|\\\)|\\\]))")
 _PATH_NUMBER = re.compile(r"\s*(?:[0-9]+\.)*[0-9]+:")
 
 
@@ -34,7 +34,7 @@ def check_grammar(text: str) -> list[Finding]:
 
 
 def check_numbering(document: Document) -> list[Finding]:
-    """What the parser leaves open: inner blocks count below their path ("2.1:"), and neither outlines nor paths are empty."""
+    """What the parser leaves open: inner blocks count below their path ("2.1:"); outlines and paths are not empty."""
     findings = []
     for block, parent in _blocks(document.body, ""):
         for place, (outline, path) in enumerate(zip(block.outlines, block.paths, strict=True), start=1):
@@ -103,7 +103,7 @@ def _leaks(outline: str, branch: str, before: str) -> set[str]:
 
 
 def _numbers(text: str) -> set[str]:
-    """Numbers in one spelling: "1,200.50" is "1200.5"."""
+    """Numbers in one spelling ("1,200.50" is "1200.5"), without exponents and indices."""
     return {_plain(found) for found in _NUMBER.findall(text)}
 
 

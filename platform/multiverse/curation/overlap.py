@@ -18,7 +18,7 @@ NEAR_DUPLICATE = 0.8
 
 _WORD = re.compile(r"[^\W_]+")
 _BANDS, _ROWS = 32, 4
-"""A signature's hashes in bands: two rows of which one band is equal are compared. At a share of 0.8 one is, all but surely."""
+"""Hashes of a signature: rows are compared if one band is equal, which at a share of 0.8 is all but certain."""
 _FACTORS, _OFFSETS = np.random.default_rng(0).integers(1, 2**63, size=(2, _BANDS * _ROWS, 1), dtype=np.uint64)
 
 
@@ -27,7 +27,7 @@ def words(text: str) -> list[str]:
 
 
 class EvaluationQuestions:
-    """Finds evaluation questions in rows by their n-grams; those of fewer words than that, where a question is all of it."""
+    """Finds evaluation questions in rows by their n-grams; shorter ones where they are all of a question or chain."""
 
     def __init__(self, questions: Mapping[str, str]) -> None:
         """questions: by their names, for instance ``"aime24/3"``."""
@@ -35,6 +35,7 @@ class EvaluationQuestions:
         for name, question in questions.items():
             for ngram in _ngrams(words(question), NGRAM):
                 self._names.setdefault(ngram, name)
+        self._names.pop("", None)
 
     def find(self, question: str, chain: str) -> str | None:
         """The name of a question that a row's question or chain shares 13 words in a row with."""
@@ -75,7 +76,7 @@ def _ngrams(found: list[str], length: int) -> Iterable[str]:
 
 def _signature(shingles: Iterable[str]) -> np.ndarray:
     """[bands * rows] uint64: per hash function the least over the shingles."""
-    hashes = np.array([xxhash.xxh3_64_intdigest(shingle) for shingle in shingles], dtype=np.uint64)
+    hashes = np.array([xxhash.xxh3_64_intdigest(shingle.encode("utf-8")) for shingle in shingles], dtype=np.uint64)
     # Products wrap around; their upper bits are what is random about them.
-    mixed: np.ndarray = ((hashes * _FACTORS + _OFFSETS) >> np.uint64(16)).min(axis=1)
+    mixed: np.ndarray = ((hashes * (_FACTORS | np.uint64(1)) + _OFFSETS) >> np.uint64(16)).min(axis=1)
     return mixed
