@@ -249,7 +249,7 @@ def _read(kind: type[_ReplyType], reply: str) -> _ReplyType:
     """The answer, which may stand in a Markdown code block."""
     fenced = _FENCED.fullmatch(reply)
     try:
-        value = from_json(fenced.group(1) if fenced else reply, allow_inf_nan=False)
+        value = from_json((fenced.group(1) if fenced else reply).encode("utf-8"), allow_inf_nan=False)
     except ValueError as error:
         raise PlanError(f"the reply is no JSON: {error}") from error
     if not isinstance(value, dict):
