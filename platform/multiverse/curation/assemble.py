@@ -78,8 +78,11 @@ def _openings(forks: Sequence[Block], texts: Sequence[BlockTexts]) -> dict[int, 
     for block, written in zip(forks, texts, strict=True):
         for branch, opening in zip(block.branches, written.openings, strict=True):
             index = first_sentence(branch.body)
-            if opening is not None and openings.setdefault(index, opening) is not opening:
+            if opening is None:
+                continue
+            if index in openings:
                 raise AssemblyError(f"the first words of sentence {index + 1} are to be rewritten twice")
+            openings[index] = opening
     return openings
 
 

@@ -84,7 +84,7 @@ def test_awkward_chains_are_restored(pieces: list[str], body: Body) -> None:
         start += len(piece)
     chain = "".join(pieces)
     if "<Path>" in chain:
-        with pytest.raises(AssemblyError, match="^the chain holds the tag <Path> at character 0$"):
+        with pytest.raises(AssemblyError, match=r"^the chain holds the tag <Path> at character 0$"):
             assemble(chain, sentences, body, texts_for(list(blocks(body))))
     else:
         assert flatten_text(assemble(chain, sentences, body, texts_for(list(blocks(body)))).text) == chain
@@ -122,7 +122,7 @@ def test_refused_openings(openings: tuple[Opening | None, ...], message: str) ->
 def test_a_sentence_is_rewritten_once() -> None:
     body: Body = (block((block((Span(0, 1),), (Span(1, 2),)),), (Span(2, 4),)),)
     opening = BlockTexts(("a", "b"), "c", (Opening("Look", "See"), None))
-    with pytest.raises(AssemblyError, match="^the first words of sentence 1 are to be rewritten twice$"):
+    with pytest.raises(AssemblyError, match=r"^the first words of sentence 1 are to be rewritten twice$"):
         built(CHAIN, body, opening, opening)
 
 
@@ -145,8 +145,8 @@ def test_a_sentence_is_rewritten_once() -> None:
         (
             BODY,
             (BlockTexts(("a", "b</Path>"), "c", (None, None)),),
-            "the structured chain is not valid: line 8, column 5: rule outline-closed: an <Outline> may hold text only, "
-            "then </Outline>; found '</Path>'",
+            "the structured chain is not valid: line 9, column 5: rule outline-closed: an <Outline> may hold "
+            "text only, then </Outline>; found '</Path>'",
         ),
     ],
 )

@@ -3,7 +3,7 @@
 from multiverse.curation.overlap import Duplicates, EvaluationQuestions, words
 
 QUESTION = "A train leaves at noon and goes 60 miles an hour; how far is it by five?"
-WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau".split()
+WORDS = [f"word{number}" for number in range(19)]
 
 
 def test_words_are_compared_without_case_and_signs() -> None:
@@ -12,7 +12,7 @@ def test_words_are_compared_without_case_and_signs() -> None:
 
 def test_thirteen_words_in_a_row_are_found() -> None:
     questions = EvaluationQuestions({"set/1": "What is one and one?", "set/2": QUESTION})
-    assert questions.find("Q", "We know: a TRAIN leaves at noon -- and goes 60 miles an hour, how") == "set/2"
+    assert questions.find("Q", "We know: a TRAIN leaves at noon -- and goes 60 miles an hour, how far") == "set/2"
     assert questions.find(QUESTION, "") == "set/2"
     assert questions.find("Q", "A train leaves at noon and goes 60 miles an hour, but how") is None
 
