@@ -13,7 +13,7 @@ def random_steps(draw: random.Random, begin: int, end: int, depth: int = 2) -> l
     steps, at = [], begin
     while at <= end:
         first = min(end, at + draw.choice([0, 0, 0, 1]))
-        last = min(end, first + draw.choice([0, 0, 1, 2, 4]))
+        last = min(end, first + draw.choice([0, 0, 1, 2, 4, (end - begin) // 16]))
         step: dict[str, Any] = {"title": f"Step {first}", "first": first, "last": last}
         if depth > 1 and draw.random() < 0.7:
             step["sub_steps"] = random_steps(draw, first, last, depth - 1)
