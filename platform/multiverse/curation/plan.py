@@ -1,0 +1,325 @@
+"""What a language model is asked about a chain, and the strict reading of its answers.
+
+It is asked three times, and answers in JSON each time:
+
+    steps         {"steps": [{"title": "...", "first": 1, "last": 4, "sub_steps": [...]}, ...]}
+    dependencies  {"steps": [{"step": 2, "needs": [1], "alternative_to": [], "sub_steps": [...]}, ...]}
+    texts         {"blocks": [{"outlines": ["...", "..."], "conclusion": "...", "openings": [...]}, ...]}
+
+Sentences, steps and sub-steps are numbered from 1, ``first`` and ``last`` are inclusive. Sentences before the first
+step (of a step: before its first sub-step) stay outside and are sequential; any other sentence that is not covered
+joins the step before it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import from_json
+
+from multiverse.structure.tags import TAG_PATTERN
+from multiverse.validation import explain, shown
+
+LONGEST_TITLE = 120
+LONGEST_OUTLINE = 300
+LONGEST_CONCLUSION = 1_500
+LONGEST_OPENING = 80
+"""Characters of an opening and of its rewriting."""
+OPENING_WORDS = 8
+MOST_STEPS = 200
+
+_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
+_NUMBERED = re.compile(r"\d+(?:\.\d+)*[.:)]\s")
+
+
+class PlanError(ValueError):
+    """An answer that is no plan for its chain. The message tells its author what to change."""
+
+
+def _no_tags(text: str) -> str:
+    if found := TAG_PATTERN.search(text):
+        raise ValueError(f"must not hold the tag {found.group()}")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if len(text.splitlines()) > 1:
+        raise ValueError("must be one line")
+    return _no_tags(text)
+
+
+def _no_number(text: str) -> str:
+    if _NUMBERED.match(text):
+        raise ValueError("must not begin with a number: numbers are written by code")
+    return text
+
+
+Number = Annotated[int, Field(ge=1)]
+Title = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_TITLE), AfterValidator(_one_line)
+]
+OutlineText = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_OUTLINE),
+    AfterValidator(_one_line),
+    AfterValidator(_no_number),
+]
+ConclusionText = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_CONCLUSION), AfterValidator(_no_tags)
+]
+OpeningText = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_OPENING), AfterValidator(_one_line)
+]
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class SubStepReply(_Reply):
+    title: Title = Field(description="What it does, in a few words.")
+    first: Number = Field(description="Its first sentence.")
+    last: Number = Field(description="Its last sentence.")
+
+
+class StepReply(SubStepReply):
+    sub_steps: list[SubStepReply] = Field(default=[], max_length=MOST_STEPS, description="Its parts, if it has any.")
+
+
+class StepsReply(_Reply):
+    steps: list[StepReply] = Field(min_length=1, max_length=MOST_STEPS, description="The steps, in reading order.")
+
+
+class _NeedsReply(_Reply):
+    needs: list[Number] = Field(max_length=MOST_STEPS, description="Earlier ones of its level whose results it uses.")
+    alternative_to: list[Number] = Field(
+        default=[], max_length=MOST_STEPS, description="Earlier ones that attempt the same thing another way."
+    )
+
+
+class SubStepNeedsReply(_NeedsReply):
+    sub_step: Number = Field(description="Its number among the sub-steps of its step.")
+
+
+class StepNeedsReply(_NeedsReply):
+    step: Number = Field(description="Its number.")
+    sub_steps: list[SubStepNeedsReply] = Field(
+        default=[], max_length=MOST_STEPS, description="The same for each of its sub-steps, if it has any."
+    )
+
+
+class DependenciesReply(_Reply):
+    steps: list[StepNeedsReply] = Field(min_length=1, max_length=MOST_STEPS, description="Every step, in order.")
+
+
+class OpeningReply(_Reply):
+    branch: Number
+    original: OpeningText = Field(description="The first words of the branch, exactly as they stand there.")
+    rewrite: OpeningText = Field(description="What stands there instead, without leaning on another branch.")
+
+
+class BlockReply(_Reply):
+    outlines: list[OutlineText] = Field(
+        min_length=2, max_length=MOST_STEPS, description="Per branch what it will do, not how, and no results."
+    )
+    conclusion: ConclusionText = Field(description="What the branches found, in short.")
+    openings: list[OpeningReply] = Field(
+        default=[],
+        max_length=MOST_STEPS,
+        description='Only for branches whose first words ("Similarly,") lean on another.',
+    )
+
+
+class TextsReply(_Reply):
+    blocks: list[BlockReply] = Field(max_length=MOST_STEPS, description="Every block, in the order of their forks.")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """``sentences[begin:end]``, from 0; ``parts`` lie in it in order, without gaps up to its end."""
+
+    title: str
+    begin: int
+    end: int
+    parts: tuple["Step", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """How the steps of one level hang together, from 0: per step the earlier ones it needs or is an alternative to."""
+
+    needs: tuple[frozenset[int], ...]
+    alternatives: tuple[frozenset[int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """``parts``: per step the links of its parts."""
+
+    steps: Links
+    parts: tuple[Links, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The first words of a branch, and what is written instead."""
+
+    original: str
+    rewrite: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTexts:
+    """What is written for a block. ``openings``: per branch, None where its first words stay."""
+
+    outlines: tuple[str, ...]
+    conclusion: str
+    openings: tuple[Opening | None, ...]
+
+
+def steps_schema(sentences: int) -> dict[str, Any]:
+    """The JSON schema of the answer about a chain of so many sentences, for constrained decoding."""
+    schema = StepsReply.model_json_schema()
+    for name in ("StepReply", "SubStepReply"):
+        for field in ("first", "last"):
+            schema["$defs"][name]["properties"][field]["maximum"] = sentences
+    return schema
+
+
+def dependencies_schema() -> dict[str, Any]:
+    """The JSON schema of the answer about dependencies."""
+    return DependenciesReply.model_json_schema()
+
+
+def texts_schema() -> dict[str, Any]:
+    """The JSON schema of the answer with outlines and conclusions."""
+    return TextsReply.model_json_schema()
+
+
+def read_steps(reply: str, sentences: int) -> tuple[Step, ...]:
+    """The steps of a chain of so many sentences. Raises PlanError if they are not in order, apart and inside of it."""
+    found = _read(StepsReply, reply).steps
+    ends = _ends([(step.first, step.last) for step in found], "steps", 1, sentences, sentences)
+    steps = []
+    for index, (step, end) in enumerate(zip(found, ends, strict=True)):
+        spans = [(part.first, part.last) for part in step.sub_steps]
+        part_ends = _ends(spans, f"steps[{index}].sub_steps", step.first, step.last, end)
+        parts = zip(step.sub_steps, part_ends, strict=True)
+        inner = tuple(Step(part.title, part.first - 1, part_end) for part, part_end in parts)
+        steps.append(Step(step.title, step.first - 1, end, inner))
+    return tuple(steps)
+
+
+def read_dependencies(reply: str, steps: Sequence[Step]) -> Dependencies:
+    """How ``steps`` and their parts hang together.
+
+    Raises PlanError unless each is there once, in order, and names earlier ones only.
+    """
+    found = _read(DependenciesReply, reply).steps
+    _check_numbers([item.step for item in found], len(steps), "steps", "step")
+    parts = []
+    for index, (item, step) in enumerate(zip(found, steps, strict=True)):
+        where = f"steps[{index}].sub_steps"
+        _check_numbers([part.sub_step for part in item.sub_steps], len(step.parts), where, "sub_step")
+        parts.append(_links(item.sub_steps, where))
+    return Dependencies(_links(found, "steps"), tuple(parts))
+
+
+def read_texts(reply: str, blocks: Sequence[Sequence[str]]) -> tuple[BlockTexts, ...]:
+    """Outlines, conclusion and openings per block.
+
+    blocks: per block, in the order of forks, the first sentence of each branch.
+    Raises PlanError if blocks or outlines are too few or too many, or an opening is not how its branch begins.
+    """
+    found = _read(TextsReply, reply).blocks
+    if len(found) != len(blocks):
+        raise PlanError(f"blocks has {len(found)} items: must have {len(blocks)}, one per block")
+    return tuple(
+        _block_texts(block, branches, f"blocks[{index}]")
+        for index, (block, branches) in enumerate(zip(found, blocks, strict=True))
+    )
+
+
+_ReplyType = TypeVar("_ReplyType", bound=_Reply)
+
+
+def _read(kind: type[_ReplyType], reply: str) -> _ReplyType:
+    """The answer, which may stand in a Markdown code block."""
+    fenced = _FENCED.fullmatch(reply)
+    try:
+        value = from_json((fenced.group(1) if fenced else reply).encode("utf-8"), allow_inf_nan=False)
+    except ValueError as error:
+        raise PlanError(f"the reply is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise PlanError(f"the reply must be a JSON object, not {shown(value)}")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise PlanError(explain(error)[1]) from error
+
+
+def _ends(spans: Sequence[tuple[int, int]], where: str, first: int, last: int, end: int) -> list[int]:
+    """Per span the number of the last sentence it takes with those behind it that no span covers, up to ``end``."""
+    free, reason = first, "where the text begins"
+    for index, (begin, stop) in enumerate(spans):
+        if begin < free:
+            raise PlanError(f"{where}[{index}].first is {begin}: must be at least {free}, {reason}")
+        if stop < begin:
+            raise PlanError(f"{where}[{index}].last is {stop}: must be at least its first, {begin}")
+        if stop > last:
+            raise PlanError(f"{where}[{index}].last is {stop}: must be at most {last}, where the text ends")
+        free, reason = stop + 1, f"behind the end of {where}[{index}]"
+    return [begin - 1 for begin, _ in spans[1:]] + [end] if spans else []
+
+
+def _check_numbers(found: Sequence[int], count: int, where: str, name: str) -> None:
+    if len(found) != count:
+        raise PlanError(f"{where} has {len(found)} items: must have {count}, one per {name}")
+    for index, number in enumerate(found):
+        if number != index + 1:
+            raise PlanError(f"{where}[{index}].{name} is {number}: must be {index + 1}: each {name} once, in order")
+
+
+def _links(found: Sequence[_NeedsReply], where: str) -> Links:
+    for index, item in enumerate(found):
+        for field, numbers in (("needs", item.needs), ("alternative_to", item.alternative_to)):
+            for number in numbers:
+                if number > index:
+                    right = f"must name earlier ones only, below {index + 1}"
+                    raise PlanError(f"{where}[{index}].{field} has {number}: {right}")
+    return Links(
+        tuple(frozenset(number - 1 for number in item.needs) for item in found),
+        tuple(frozenset(number - 1 for number in item.alternative_to) for item in found),
+    )
+
+
+def _block_texts(found: BlockReply, branches: Sequence[str], where: str) -> BlockTexts:
+    outlines = found.outlines
+    if len(outlines) != len(branches):
+        raise PlanError(f"{where}.outlines has {len(outlines)} items: must have {len(branches)}, one per branch")
+    for index, outline in enumerate(outlines):
+        if outline in outlines[:index]:
+            raise PlanError(f"{where}.outlines[{index}] is {shown(outline)}: must differ from those before it")
+    openings: list[Opening | None] = [None] * len(branches)
+    for index, opening in enumerate(found.openings):
+        at, branch = f"{where}.openings[{index}]", opening.branch
+        if branch > len(branches):
+            raise PlanError(f"{at}.branch is {branch}: must be at most {len(branches)}")
+        if openings[branch - 1] is not None:
+            raise PlanError(f"{at}.branch is {branch}: must differ from those before it")
+        _check_opening(opening, branches[branch - 1], at)
+        openings[branch - 1] = Opening(opening.original, opening.rewrite)
+    return BlockTexts(tuple(outlines), found.conclusion, tuple(openings))
+
+
+def _check_opening(opening: OpeningReply, branch: str, where: str) -> None:
+    if not branch.startswith(opening.original):
+        begins = shown(branch[:LONGEST_OPENING])
+        raise PlanError(f"{where}.original is {shown(opening.original)}: must be how the branch begins, {begins}")
+    for field, words in (("original", opening.original), ("rewrite", opening.rewrite)):
+        if len(words.split()) > OPENING_WORDS:
+            raise PlanError(f"{where}.{field} is {shown(words)}: must be at most {OPENING_WORDS} words")
+        if words[-1].isalnum() and branch[len(opening.original) :][:1].isalnum():
+            raise PlanError(f"{where}.{field} is {shown(words)}: must end where a word ends")
