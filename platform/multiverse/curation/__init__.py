@@ -1,0 +1,1 @@
+"""Sequential chains made into structured ones."""
