@@ -12,6 +12,8 @@ from multiverse.config import ConfigError, Configuration
 from multiverse.serving.access.access import is_loopback
 from multiverse.serving.access.shares import share
 
+_ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?(/[^\s?#@]*)?", re.ASCII | re.IGNORECASE)
+
 
 class Prices(BaseModel):
     """Money per million tokens, in any one currency."""
@@ -63,7 +65,7 @@ class LLMConfig(Configuration):
     @classmethod
     def _is_an_address(cls, value: str) -> str:
         # A key in an address would be shown wherever the address is.
-        if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", value):
+        if not _ADDRESS.fullmatch(value):
             raise ValueError("must be an http:// or https:// address without user, query and fragment")
         return value.rstrip("/")
 
@@ -89,9 +91,7 @@ class LLMConfig(Configuration):
         if not value:
             if self.loopback:
                 return None
-            raise ConfigError(
-                f"the environment variable {self.key_env} with the API key for {self.base_url} is not set"
-            )
+            raise ConfigError(f"the environment variable {self.key_env} is not set: no API key for {self.base_url}")
         # Errors of the HTTP library would quote what it cannot send.
         if not re.fullmatch(r"[!-~]+", value):
             raise ConfigError(f"the environment variable {self.key_env} is no API key: it has other than ASCII letters")

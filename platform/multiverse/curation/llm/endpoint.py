@@ -1,7 +1,6 @@
 """Calls over HTTP to any endpoint that speaks OpenAI's chat completions."""
 
 import asyncio
-import itertools
 import math
 import random
 import re
@@ -11,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from multiverse.curation.llm.accounting import Accounting
 from multiverse.curation.llm.calls import Call, EndpointError, LLMError, Reply
@@ -19,9 +18,10 @@ from multiverse.curation.llm.config import LLMConfig
 from multiverse.curation.llm.gate import Gate
 
 _LONGEST_BACKOFF = 60.0
+_CONNECT_SECONDS = 10.0
 _BYTES_PER_TOKEN = 3
 """Of prompts, until the endpoint has counted: rather too many tokens than too few."""
-_LONGEST_QUOTE = 300
+_LONGEST_MESSAGE = 500
 
 
 class _Message(BaseModel):
@@ -38,8 +38,6 @@ class _Usage(BaseModel):
 
 
 class _Completion(BaseModel):
-    model_config = ConfigDict(hide_input_in_errors=True)
-
     model: str | None = None
     choices: list[_Choice]
     usage: _Usage | None = None
@@ -69,7 +67,7 @@ class Endpoint:
         headers = {} if self._key is None else {"Authorization": f"Bearer {self._key.get_secret_value()}"}
         self._http = httpx.AsyncClient(
             headers=headers,
-            timeout=None,  # attempts have their own, from end to end
+            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),  # attempts have their own, from end to end
             limits=httpx.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency),
             trust_env=not config.loopback,  # proxies do not reach this machine
         )
@@ -96,11 +94,12 @@ class Endpoint:
 
     async def _answer(self, call: Call) -> Reply:
         config, figures = self._config, self._accounting.of(call.stage)
-        deadline, failures = math.inf, 0
-        for attempts in itertools.count(1):
+        deadline, attempts, failures = math.inf, 0, 0
+        while True:
             await self._enter(call, attempts)
             now = time.monotonic()
             deadline = min(deadline, now + config.deadline_seconds)
+            attempts += 1
             figures.attempts += 1
             try:
                 return await self._attempt(call, attempts, min(config.timeout_seconds, deadline - now))
@@ -114,12 +113,11 @@ class Endpoint:
                     raise LLMError(self._tell(call, attempts, fault), attempts, retryable=True) from None
                 figures.retries[fault.reason] += 1
             await asyncio.sleep(backoff)
-        raise AssertionError("unreachable")
 
     async def _enter(self, call: Call, attempts: int) -> None:
         if (held := self._gate.held) > self._config.deadline_seconds:
             raise EndpointError(
-                f"{self._config.base_url} takes no calls for another {held:.0f} s", attempts - 1, retryable=True
+                f"{self._config.base_url} takes no calls for another {held:.0f} s", attempts, retryable=True
             )
         await self._gate.enter(_most_tokens(call))
 
@@ -158,7 +156,7 @@ class Endpoint:
                 response = await self._http.post(f"{self._config.base_url}/chat/completions", json=self._body(call))
         except TimeoutError:
             raise _Fault("timeout", f"no answer in {seconds:.0f} s") from None
-        except httpx.RequestError as error:  # its request has the key among its headers: no cause, no context
+        except httpx.RequestError as error:
             raise _Fault("connection", f"the connection failed: {type(error).__name__}: {error}") from None
         status = response.status_code
         if status == 200:
@@ -204,8 +202,9 @@ class Endpoint:
 
     def _tell(self, call: Call, attempts: int, fault: _Fault) -> str:
         text = f"{call.stage}: given up after {attempts} attempt{'s' if attempts > 1 else ''}: {fault}"
-        # Some endpoints quote the key they do not know.
-        return text if self._key is None else text.replace(self._key.get_secret_value(), "[key]")
+        if self._key is not None:  # some endpoints quote a key that they do not take
+            text = text.replace(self._key.get_secret_value(), "[key]")
+        return text[:_LONGEST_MESSAGE]
 
 
 def _prompt_tokens(call: Call) -> int:
@@ -236,7 +235,7 @@ def _retry_after(value: str) -> float | None:
 
 
 def _complaint(response: httpx.Response) -> tuple[str, str | None]:
-    """What the endpoint says is wrong, and its code: OpenAI's ``error`` object, or else the beginning of the body."""
+    """What the endpoint says is wrong, and its code: OpenAI's ``error`` object, or else the whole body."""
     text, code = response.text, None
     try:
         match response.json():
@@ -246,4 +245,4 @@ def _complaint(response: httpx.Response) -> tuple[str, str | None]:
                 pass
     except ValueError:
         pass
-    return text[:_LONGEST_QUOTE], code if isinstance(code, str) else None
+    return text, code if isinstance(code, str) else None
