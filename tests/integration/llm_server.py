@@ -17,7 +17,7 @@ from aiohttp import web
 Fault = str
 """``none``; ``429``: with Retry-After; ``500``; ``reset``: the connection ends without an answer; ``slow``: answered
 after ``slow_seconds``; ``truncated``: the body is half a JSON; ``cut``: the body ends before its announced length;
-``empty``: an answer without text; ``none_at_all``: without choices; ``html``: another thing than JSON; ``401``, ``400``."""
+``empty``: an answer without text; ``none_at_all``: without choices; ``html``: no JSON at all; ``401``, ``400``."""
 
 Body = dict[str, Any]
 
@@ -62,7 +62,11 @@ class Server:
         return [request.prompt for request in self.requests]
 
     async def complete(self, http: web.Request) -> web.StreamResponse:
-        at, body = time.monotonic(), await http.json()
+        at = time.monotonic()
+        try:
+            body = await http.json()
+        except ConnectionResetError:  # the client lost patience
+            return web.Response()
         fault = self.fault(body)
         self.requests.append(Request(at, body, fault, http.headers.get("Authorization"), id(http.transport)))
         self.running += 1

@@ -106,7 +106,8 @@ async def test_limit_of_an_answer_is_called_as_configured(server: Server) -> Non
 async def test_call_is_repeated_after_a_fault(server: Server, fault: str, reason: str) -> None:
     server.fault, server.retry_after, server.slow_seconds = first(2, fault), lambda: None, 5.0
     accounting = Accounting()
-    (reply,) = await ask(config(server, timeout_seconds=0.5), question(), accounting=accounting)
+    seconds = 0.5 if fault == "slow" else 30.0
+    (reply,) = await ask(config(server, timeout_seconds=seconds), question(), accounting=accounting)
     assert isinstance(reply, Reply)
     assert (reply.text, reply.attempts) == ("answer to one", 3)
     figures = accounting.total
@@ -116,7 +117,8 @@ async def test_call_is_repeated_after_a_fault(server: Server, fault: str, reason
 @pytest.mark.parametrize("fault", [fault for fault in (*FAULTS, "503") if fault != "429"])
 async def test_call_is_given_up_after_max_attempts(server: Server, fault: str) -> None:
     server.fault, server.slow_seconds = always(fault), 5.0
-    error = await error_of(config(server, timeout_seconds=0.2, max_attempts=3))
+    seconds = 0.5 if fault == "slow" else 30.0
+    error = await error_of(config(server, timeout_seconds=seconds, max_attempts=3))
     assert (type(error), error.attempts, error.retryable) == (LLMError, 3, True)
     assert str(error).startswith("test: given up after 3 attempts: ")
     assert len(server.requests) == 3
@@ -160,19 +162,20 @@ async def test_nobody_listens() -> None:
 
 
 async def test_every_call_ends_under_a_mixture_of_faults(server: Server) -> None:
-    server.fault, server.retry_after, server.slow_seconds = seeded(5, 0.6), lambda: "0.05", 0.4
+    server.fault, server.retry_after, server.slow_seconds = seeded(5, 0.6), lambda: "0.05", 9.0
     accounting = Accounting()
     calls = [question(f"q{number}") for number in range(150)]
-    ends = await ask(config(server, timeout_seconds=0.3, max_attempts=4), *calls, accounting=accounting)
+    ends = await ask(config(server, timeout_seconds=3, max_attempts=4), *calls, accounting=accounting)
     replies = [end for end in ends if isinstance(end, Reply)]
     errors = [end for end in ends if isinstance(end, LLMError)]
     assert len(replies) + len(errors) == 150
     assert len(replies) > 75
     assert len(errors) > 0
+    assert {request.fault for request in server.requests} == {"none", *FAULTS}
     texts = [f"answer to q{number}" for number, end in enumerate(ends) if isinstance(end, Reply)]
     assert [reply.text for reply in replies] == texts
     figures = accounting.total
-    assert (figures.made, figures.failed, figures.attempts) == (len(replies), len(errors), len(server.requests))
+    assert (figures.made, figures.failed) == (len(replies), len(errors))
     assert figures.attempts == 150 + figures.retries.total()
 
 

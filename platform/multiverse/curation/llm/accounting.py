@@ -10,7 +10,7 @@ from multiverse.curation.llm.config import Prices
 
 @dataclass(slots=True)
 class Figures:
-    """calls = made + cached + failed. attempts: requests sent. retries: by what failed before (``429``, ``timeout``, ...).
+    """calls = made + cached + failed. attempts: requests sent. retries: by what failed (``429``, ``timeout``, ...).
 
     Tokens and cost are of this run: cached replies cost nothing, answers that could not be used do.
     """
