@@ -26,7 +26,9 @@ async def test_64_calls_in_flight_at_1_s_each_make_55_a_second(tmp_path: Path) -
             began, used = time.monotonic(), time.process_time()
             replies = await asyncio.gather(*map(llm, calls))
             seconds, used = time.monotonic() - began, time.process_time() - used
-    print(f"{CALLS / seconds:.1f} calls/s over {seconds:.1f} s; {used / CALLS * 1000:.1f} ms CPU a call, server included")
+    print(
+        f"{CALLS / seconds:.1f} calls/s over {seconds:.1f} s; {used / CALLS * 1000:.1f} ms CPU a call with the server"
+    )
     assert len({reply.text for reply in replies}) == CALLS
     assert len(server.requests) == CALLS
     assert seconds > 10
