@@ -64,8 +64,8 @@ def main() -> int:
         console.print(f"{number}: {question}")
     console.print(_table(rows))
     console.print(
-        "x: tokens per position of the critical path. Speed-up: tokens per second, auto against off, with outlines, fork "
-        "and join included."
+        "x: tokens per position of the critical path. Speed-up: tokens per second, auto against off, with outlines, "
+        "fork and join included."
     )
     return 0
 

@@ -1,1 +1,1 @@
-"""Curation: sequential chains to structured training data. The modules here are pure: no model, no network."""
+"""Sequential chains made into structured ones, without changing a word."""
