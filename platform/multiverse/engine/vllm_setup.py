@@ -39,14 +39,14 @@ def _intel_openmp() -> Iterator[None]:
     Measured on 2 cores, compiled, ms per step at batch 1, 4, 8: GNU's, which vLLM preloads otherwise, 24.6, 23.6, 28.0;
     with tcmalloc 18.6, 20.6, 24.8; Intel's 16.9, 16.2, 22.7; with tcmalloc 17.0, 17.5, 23.8.
 
-    Its threads stop spinning soon after a step (1 ms here, 5 ms where vLLM binds them to cores): what brings the tokens
-    to their reader needs the cores then.
+    Its threads spin for 5 ms behind a step, as vLLM has it where it binds them to cores: what brings the tokens to their
+    reader needs the cores then. With 1 ms they slept within steps, and a token took nearly twice as long (2 threads).
     """
     library = Path(sys.prefix) / "lib" / "libiomp5.so"
     if not current_platform.is_cpu() or "LD_PRELOAD" in os.environ or not library.exists():
         yield
         return
-    ours = {"LD_PRELOAD": str(library), "KMP_BLOCKTIME": os.environ.get("KMP_BLOCKTIME", "1")}
+    ours = {"LD_PRELOAD": str(library), "KMP_BLOCKTIME": os.environ.get("KMP_BLOCKTIME", "5")}
     before = {name: os.environ.get(name) for name in ours}
     os.environ |= ours
     try:
