@@ -39,8 +39,8 @@ def _intel_openmp() -> Iterator[None]:
     Measured on 2 cores, compiled, ms per step at batch 1, 4, 8: GNU's, which vLLM preloads otherwise, 24.6, 23.6, 28.0;
     with tcmalloc 18.6, 20.6, 24.8; Intel's 16.9, 16.2, 22.7; with tcmalloc 17.0, 17.5, 23.8.
 
-    Its threads spin for 5 ms behind a step, as vLLM has it where it binds them to cores: what brings the tokens to their
-    reader needs the cores then. With 1 ms, two threads bound to no core took twice as long for a token.
+    Its threads spin for 5 ms behind a step, as vLLM has it where it binds them to cores: what brings the tokens to
+    their reader needs the cores then. With 1 ms, two threads bound to no core took twice as long for a token.
     """
     library = Path(sys.prefix) / "lib" / "libiomp5.so"
     if not current_platform.is_cpu() or "LD_PRELOAD" in os.environ or not library.exists():
