@@ -4,15 +4,14 @@ import asyncio
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from multiverse.engine.config import AFTERGLOW
 from multiverse.evaluation.commands import show_table
-from multiverse.evaluation.generated import Answered, answer, answer_all, difference, table
-from multiverse.evaluation.overhead import AFTERGLOW
+from multiverse.evaluation.generated import Answered, answer, answer_all, difference, start_engine, table
 from multiverse.training.families import FAMILIES, Task, generate
 
 SUITES = ("generated",)
@@ -51,7 +50,7 @@ async def _run(
     speed_pairs: int,
     out: Path | None,
 ) -> dict[str, Any]:
-    ours = await _start(model)
+    ours = await start_engine(model)
     theirs = None
     try:
         mode = "auto" if ours.manifest.trained else "off"
@@ -59,7 +58,7 @@ async def _run(
         report: dict[str, Any] = {"model": model, "mode": mode, "table": table(answers)}
         show_table(f"{model}, {mode}", report["table"])
         if against is not None:
-            theirs = await _start(against)
+            theirs = await start_engine(against)
             other = await _answers(theirs, tasks, "off", concurrency, max_tokens, _file(out, "against"))
             report |= {"against": against, "table_against": table(other), "difference": difference(answers, other)}
             show_table(f"{against}, off", report["table_against"])
@@ -73,15 +72,6 @@ async def _run(
         await ours.shutdown()
         if theirs is not None:
             await theirs.shutdown()
-
-
-async def _start(model: str) -> Any:
-    from multiverse.config import AppConfig
-    from multiverse.serving.local import MultiverseEngine
-
-    options = {"max_model_len": 2048, "kv_cache_gib": 1.0}
-    config = AppConfig.of({"model": model, "engine": options})
-    return await MultiverseEngine.start(replace(await asyncio.to_thread(config.engine_config), self_test=False))
 
 
 async def _answers(

@@ -71,14 +71,11 @@ def write_tasks(
 
 async def _natural(model: str | None, count: int, seed: int, split: Split) -> list[Task]:
     """What the model says to natural questions, sequentially and greedily."""
-    from multiverse.config import DEFAULT_MODEL, AppConfig
-    from multiverse.evaluation.generated import ask
-    from multiverse.serving.local import MultiverseEngine
+    from multiverse.config import DEFAULT_MODEL
+    from multiverse.evaluation.generated import ask, start_engine
     from multiverse.training.families.natural import write_natural
 
-    options = {"max_model_len": 1024, "kv_cache_gib": 1.0, "self_test": False}
-    config = AppConfig.of({"model": model or DEFAULT_MODEL, "engine": options})
-    engine = await MultiverseEngine.start(await asyncio.to_thread(config.engine_config))
+    engine = await start_engine(model or DEFAULT_MODEL)
     gate = asyncio.Semaphore(CONCURRENCY)
 
     async def one(number: int, question: str) -> str:

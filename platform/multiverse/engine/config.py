@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+AFTERGLOW = 1.3
+"""Seconds for which vLLM's processes go on polling behind a step, in which they take time from any other engine."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:

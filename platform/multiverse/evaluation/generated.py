@@ -61,6 +61,16 @@ class Answered:
         return asdict(self)
 
 
+async def start_engine(model: str) -> Any:
+    """An engine in this process, large enough for tasks and their answers."""
+    from multiverse.config import AppConfig
+    from multiverse.serving.local import MultiverseEngine
+
+    options = {"max_model_len": 2048, "kv_cache_gib": 1.0, "self_test": False}
+    config = AppConfig.of({"model": model, "engine": options})
+    return await MultiverseEngine.start(await asyncio.to_thread(config.engine_config))
+
+
 async def ask(engine: WholeEngine, id: str, question: str, mode: str, max_tokens: int) -> tuple[Result, str]:
     """One greedy answer, and its text without what ended it."""
     request = GenerationRequest(

@@ -9,14 +9,13 @@ import openai
 
 from multiverse.application import free_port, serving
 from multiverse.config import AppConfig
+from multiverse.engine.config import AFTERGLOW
 from multiverse.engine.segment import Sampling
 from multiverse.evaluation.free import QUESTIONS
 from multiverse.serving.local import MultiverseEngine
 from multiverse.serving.request import GenerationRequest
 
 TOKENS = 128
-AFTERGLOW = 1.3
-"""Seconds for which vLLM's processes go on polling behind a step: they would take the other engine's time."""
 
 
 def measure_overhead(config: AppConfig, pairs: int) -> dict[str, Any]:
