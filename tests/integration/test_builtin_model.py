@@ -82,7 +82,7 @@ def test_the_trained_ones_are_the_base_with_an_adapter(
 ) -> None:
     adapter = adapter_directory(name)
     assert sum(path.stat().st_size for path in adapter.iterdir()) < 8_000_000
-    assert "seed" in (adapter / "README.md").read_text(encoding="utf-8")
+    assert "Seed 0" in (adapter / "README.md").read_text(encoding="utf-8")
     merged = prepare(f"builtin:{name}", tmp_path / "model", dtype="float32")
     assert Manifest.load(merged).trained is trained
     assert prepare(f"builtin:{name}", tmp_path / "model", dtype="float32") == merged

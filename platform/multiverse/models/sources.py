@@ -76,9 +76,12 @@ def _snapshot(hub_id: str) -> Path:
 
 
 def _describe(directory: Path) -> str:
-    """A line per file: small ones by content, weights by size and time of change (reading them takes minutes)."""
+    """A line per file: small ones by content, weights by size and time of change (reading them takes minutes).
+
+    Model cards and other texts change no model.
+    """
     lines = []
-    for path in sorted(path for path in directory.iterdir() if path.is_file()):
+    for path in sorted(path for path in directory.iterdir() if path.is_file() and path.suffix != ".md"):
         stat = path.stat()
         if stat.st_size <= _READ_WHOLE:
             lines.append(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}")

@@ -46,7 +46,7 @@ def train_on_ray(config: TrainConfig) -> Summary:
     ).fit()
     if result.error is not None:
         raise result.error
-    return Summary(**result.metrics["summary"])
+    return Summary(**result.return_value)
 
 
 def logs(config: TrainConfig) -> list[Observer]:
@@ -65,15 +65,14 @@ def _storage(config: TrainConfig) -> str:
     return str(Path(os.environ.get("RAY_TMPDIR") or "/tmp") / "multiverse-ray-train")
 
 
-def _worker(values: dict[str, Any]) -> None:
+def _worker(values: dict[str, Any]) -> dict[str, Any]:
     import ray.train
     from ray.train.torch import get_device
 
     config = TrainConfig.of(values["config"])
     first = ray.train.get_context().get_world_rank() == 0
     observers = Several([Terminal(), *logs(config)]) if first else Observer()
-    summary = train(config, observers, get_device())
-    ray.train.report({"summary": asdict(summary)})
+    return asdict(train(config, observers, get_device()))
 
 
 @contextmanager
