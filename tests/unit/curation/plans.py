@@ -4,8 +4,8 @@ import json
 import random
 from typing import Any
 
-from multiverse.curation.groups import Block, Body, Branch, Span
-from multiverse.curation.plan import BlockTexts, Dependencies, Links, Step
+from multiverse.curation.chain.groups import Block, Body, Branch, Span
+from multiverse.curation.chain.plan import BlockTexts, Dependencies, Links, Step
 
 
 def random_steps(draw: random.Random, begin: int, end: int, depth: int = 2) -> list[dict[str, Any]]:
@@ -22,24 +22,25 @@ def random_steps(draw: random.Random, begin: int, end: int, depth: int = 2) -> l
     return steps
 
 
-def random_needs(draw: random.Random, name: str, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def random_needs(draw: random.Random, steps: list[dict[str, Any]], above: str = "") -> dict[str, Any]:
     """What each step needs and is an alternative to: few things, so that there are blocks."""
-    items = []
+    needs: dict[str, list[int]] = {}
+    alternatives: list[list[str]] = []
     for number, step in enumerate(steps, start=1):
         earlier = range(1, number)
-        item: dict[str, Any] = {name: number, "needs": [other for other in earlier if draw.random() < 0.2]}
-        if draw.random() < 0.2:
-            item["alternative_to"] = draw.sample(earlier, min(1, len(earlier)))
-        if step.get("sub_steps"):
-            item["sub_steps"] = random_needs(draw, "sub_step", step["sub_steps"])
-        items.append(item)
-    return items
+        needs[f"{above}{number}"] = [other for other in earlier if draw.random() < 0.2]
+        if number > 1 and draw.random() < 0.2:
+            alternatives.append([f"{above}{draw.choice(earlier)}", f"{above}{number}"])
+        inner = random_needs(draw, step.get("sub_steps", []), f"{above}{number}.")
+        needs |= inner["needs"]
+        alternatives += inner["alternatives"]
+    return {"needs": needs, "alternatives": alternatives}
 
 
 def random_replies(draw: random.Random, sentences: int) -> tuple[str, str]:
     """The answers about steps and about dependencies."""
     steps = random_steps(draw, 1, sentences)
-    return json.dumps({"steps": steps}), json.dumps({"steps": random_needs(draw, "step", steps)})
+    return json.dumps({"steps": steps}), json.dumps(random_needs(draw, steps))
 
 
 def texts_for(blocks: list[Block]) -> list[BlockTexts]:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiverse.curation.assemble import Assembled, AssemblyError, assemble, check_chain
-from multiverse.curation.checks import check_numbering
-from multiverse.curation.groups import Body, Span, blocks, group
-from multiverse.curation.plan import BlockTexts, Opening, read_dependencies, read_steps
-from multiverse.curation.sentences import Sentence, split
+from multiverse.curation.chain.assemble import Assembled, AssemblyError, assemble, check_chain
+from multiverse.curation.chain.groups import Body, Span, blocks, group
+from multiverse.curation.chain.plan import BlockTexts, Opening, read_dependencies, read_steps
+from multiverse.curation.chain.sentences import Sentence, split
+from multiverse.curation.checks.findings import check_numbering
 from multiverse.structure.flatten import flatten_text
 from multiverse.structure.grammar import parse
 from tests.unit.curation.plans import block, random_replies, texts_for

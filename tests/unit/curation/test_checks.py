@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiverse.curation.checks import Finding, check_content, check_grammar, check_numbering, check_outlines
-from multiverse.curation.distance import edit_distance, normalized_distance
-from multiverse.curation.figures import RowFigures, row_figures
+from multiverse.curation.checks.distance import edit_distance, normalized_distance
+from multiverse.curation.checks.figures import RowFigures, row_figures
+from multiverse.curation.checks.findings import Finding, check_content, check_grammar, check_numbering, check_outlines
 from multiverse.structure.figures import Figures
 from multiverse.structure.grammar import parse
 

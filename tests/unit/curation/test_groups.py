@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiverse.curation.groups import Body, Span, blocks, first_sentence, group
-from multiverse.curation.plan import Dependencies, Links, Step, read_dependencies, read_steps
-from multiverse.curation.sentences import Sentence, split
+from multiverse.curation.chain.groups import Body, Span, blocks, first_sentence, group
+from multiverse.curation.chain.plan import Dependencies, Links, Step, read_dependencies, read_steps
+from multiverse.curation.chain.sentences import Sentence, split
 from tests.unit.curation.plans import block, flat, links, random_replies, single_steps, untitled
 
 

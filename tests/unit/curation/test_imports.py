@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-MODULES = ["assemble", "checks", "distance", "figures", "groups", "overlap", "plan", "sentences"]
+MODULES = ["chain.assemble", "chain.groups", "chain.plan", "chain.sentences"]
+MODULES += ["checks.distance", "checks.figures", "checks.findings", "checks.overlap", "stages.prompts"]
 HEAVY = {"torch", "transformers", "tokenizers", "vllm", "ray", "openai", "httpx"}
 
 

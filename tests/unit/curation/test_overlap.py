@@ -1,6 +1,6 @@
 """Rows that share text with evaluation questions, or with each other."""
 
-from multiverse.curation.overlap import Duplicates, EvaluationQuestions, words
+from multiverse.curation.checks.overlap import Duplicates, EvaluationQuestions, words
 
 QUESTION = "A train leaves at noon and goes 60 miles an hour; how far is it by five?"
 WORDS = [f"word{number}" for number in range(19)]

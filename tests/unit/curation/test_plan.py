@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiverse.curation.plan import (
+from multiverse.curation.chain.plan import (
     BlockTexts,
     Dependencies,
     Links,
@@ -102,15 +102,14 @@ def test_refused_steps(reply: str, message: str) -> None:
     assert str(refused.value) == message
 
 
+def needs(alternatives: list[list[str]] | None = None, /, **found: list[int]) -> str:
+    """``s1_2``: the second sub-step of the first step."""
+    named = {name.removeprefix("s").replace("_", "."): numbers for name, numbers in found.items()}
+    return json.dumps({"needs": named, **({} if alternatives is None else {"alternatives": alternatives})})
+
+
 def test_dependencies_are_numbered_from_zero_inside() -> None:
-    reply = steps(
-        {
-            "step": 1,
-            "needs": [],
-            "sub_steps": [{"sub_step": 1, "needs": []}, {"sub_step": 2, "needs": [], "alternative_to": [1]}],
-        },
-        {"step": 2, "needs": [1, 1]},
-    )
+    reply = needs([["1.2", "1.1"]], s1=[], s1_1=[], s1_2=[], s2=[1, 1])
     assert read_dependencies(reply, PARTS) == Dependencies(
         Links((frozenset(), frozenset({0})), (frozenset(), frozenset())),
         (Links((frozenset(), frozenset()), (frozenset(), frozenset({0}))), Links((), ())),
@@ -118,40 +117,32 @@ def test_dependencies_are_numbered_from_zero_inside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "message"),
+    ("reply", "message"),
     [
-        ([{"step": 1, "needs": []}], "steps has 1 items: must have 2, one per step"),
-        (
-            [{"step": 2, "needs": []}, {"step": 1, "needs": []}],
-            "steps[0].step is 2: must be 1: each step once, in order",
-        ),
-        (
-            [{"step": 1, "needs": [1]}, {"step": 2, "needs": []}],
-            "steps[0].needs has 1: must name earlier ones only, below 1",
-        ),
-        (
-            [{"step": 1, "needs": []}, {"step": 2, "needs": [], "alternative_to": [3]}],
-            "steps[1].alternative_to has 3: must name earlier ones only, below 2",
-        ),
-        (
-            [{"step": 1, "needs": []}, {"step": 2, "needs": [], "sub_steps": [{"sub_step": 1, "needs": []}]}],
-            "steps[1].sub_steps has 1 items: must have 0, one per sub_step",
-        ),
-        (
-            [{"step": 1, "needs": []}, {"step": 2, "needs": [0]}],
-            "steps[1].needs[0] is 0: must be greater than or equal to 1",
-        ),
+        (needs(s1=[]), "needs.2 is missing: every step and sub-step must be there, if only with []"),
+        (needs(s1=[], s2=[], s3=[]), 'needs has "3": must be one of 1, 2'),
+        (needs(s1=[], s2=[], s2_1=[]), 'needs has "2.1": must be one of 1, 2'),
+        (needs(s1=[1], s2=[]), "needs.1 has 1: must name earlier ones of its level only, below 1"),
+        (needs(s1=[], s2=[3]), "needs.2 has 3: must name earlier ones of its level only, below 2"),
+        (needs(s1=[], s2=[0]), "needs.2[0] is 0: must be greater than or equal to 1"),
+        (needs([["1", "3"]], s1=[], s2=[]), 'alternatives[0] has "3": must be one of 1, 2'),
+        (needs([["1"]], s1=[], s2=[]), 'alternatives[0] is ["1"]: must have at least 2 items after validation, not 1'),
     ],
 )
-def test_refused_dependencies(items: list[dict[str, Any]], message: str) -> None:
+def test_refused_dependencies(reply: str, message: str) -> None:
     with pytest.raises(PlanError) as refused:
-        read_dependencies(steps(*items), [Step("a", 0, 3), Step("b", 3, 4)])
+        read_dependencies(reply, [Step("a", 0, 3), Step("b", 3, 4)])
     assert str(refused.value) == message
 
 
 def test_steps_with_parts_need_the_links_of_their_parts() -> None:
-    with pytest.raises(PlanError, match=r"^steps\[0\]\.sub_steps has 0 items: must have 2, one per sub_step$"):
-        read_dependencies(steps({"step": 1, "needs": []}, {"step": 2, "needs": []}), PARTS)
+    with pytest.raises(PlanError, match=r"^needs\.1\.1 is missing: "):
+        read_dependencies(needs(s1=[], s2=[]), PARTS)
+
+
+def test_alternatives_are_of_one_level() -> None:
+    with pytest.raises(PlanError, match=r'^alternatives\[0\] is \["1\.1", "2"\]: must be of one level and one step$'):
+        read_dependencies(needs([["1.1", "2"]], s1=[], s1_1=[], s1_2=[], s2=[]), PARTS)
 
 
 def test_texts_of_a_block() -> None:
@@ -198,13 +189,18 @@ def test_schemas_know_the_number_of_sentences_and_the_fields() -> None:
     last = schema["$defs"]["SubStepReply"]["properties"]["last"]
     assert (last["minimum"], last["maximum"], schema["additionalProperties"]) == (1, 7, False)
     assert set(schema["$defs"]["StepReply"]["required"]) == {"title", "first", "last"}
-    assert set(dependencies_schema()["$defs"]["StepNeedsReply"]["required"]) == {"step", "needs"}
-    assert set(texts_schema()["$defs"]["BlockReply"]["required"]) == {"outlines", "conclusion"}
+    needs = dependencies_schema(PARTS)["properties"]["needs"]
+    assert needs["required"] == list(needs["properties"]) == ["1", "1.1", "1.2", "2"]
+    schema = texts_schema([["a", "b"], ["c", "d", "e"]])
+    assert (schema["properties"]["blocks"]["minItems"], schema["properties"]["blocks"]["maxItems"]) == (2, 2)
+    block = schema["$defs"]["BlockReply"]
+    assert (block["properties"]["outlines"]["minItems"], block["properties"]["outlines"]["maxItems"]) == (2, 3)
+    assert set(block["required"]) == {"outlines", "conclusion"}
 
 
 _NUMBERS = st.integers(-2, 12) | st.integers() | st.floats() | st.booleans() | st.text(max_size=3) | st.none()
 _JSON = st.recursive(_NUMBERS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
-_FIELDS = ["steps", "title", "first", "last", "sub_steps", "step", "sub_step", "needs", "alternative_to"]
+_FIELDS = ["steps", "title", "first", "last", "sub_steps", "needs", "alternatives", "1", "1.1", "1.2", "2"]
 _FIELDS += ["blocks", "outlines", "conclusion", "openings", "branch", "original", "rewrite"]
 _LIKE_PLANS = st.recursive(
     _NUMBERS | st.lists(_NUMBERS, max_size=3),

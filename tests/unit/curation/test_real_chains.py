@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from multiverse.curation.assemble import assemble
-from multiverse.curation.groups import Body, Span, blocks, first_sentence, group
-from multiverse.curation.plan import read_dependencies, read_steps, read_texts
-from multiverse.curation.sentences import Sentence, split
+from multiverse.curation.chain.assemble import assemble
+from multiverse.curation.chain.groups import Body, Span, blocks, first_sentence, group
+from multiverse.curation.chain.plan import read_dependencies, read_steps, read_texts
+from multiverse.curation.chain.sentences import Sentence, split
 from multiverse.structure import grammar
 from multiverse.structure.flatten import flatten, flatten_text
 from multiverse.structure.tags import LEAD_IN
@@ -20,6 +20,7 @@ from tests.unit.curation.plans import random_replies, texts_for
 
 CHAINS = [1, 3, 5, 8, 10, 12, 14, 16, 18, 20, 22, 24]
 SOLUTIONS = 500
+TITLE = "Try the next case"
 
 
 @pytest.fixture(scope="module")
@@ -43,34 +44,38 @@ class Ideal:
     sentences: list[Sentence]
     texts: list[dict[str, Any]]
 
-    def level(self, body: grammar.Body, name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Steps, and what they need: texts all before them, branches all before their block."""
+    def level(self, body: grammar.Body, above: str = "") -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
+        """Steps, and what they need: texts and branches what stands right before them or their block."""
         steps: list[dict[str, Any]] = []
-        needs: list[dict[str, Any]] = []
+        needs: dict[str, list[int]] = {}
 
-        def add(first: int, more: dict[str, Any], more_needs: dict[str, Any], before: int) -> None:
-            if len(self.sentences) < first:
-                return
-            steps.append({"title": "t", "first": first, "last": len(self.sentences)} | more)
-            needs.append({name: len(steps), "needs": list(range(1, before + 1))} | more_needs)
+        def add(first: int, more: dict[str, Any], last: int, before: int) -> None:
+            if len(self.sentences) >= first:
+                steps.append({"title": TITLE, "first": first, "last": len(self.sentences)} | more)
+                needs[f"{above}{len(steps)}"] = list(range(last, before + 1))
+
+        last = 1
 
         for index, node in enumerate(body):
             before, first = len(steps), len(self.sentences) + 1
             if isinstance(node, grammar.Text):
-                self._read(source(body, index, name != "step"))
-                add(first, {}, {}, before)
+                self._read(source(body, index, above != ""))
+                add(first, {}, last, before)
+                last = last if len(steps) == before else len(steps)
                 continue
             assert isinstance(node, grammar.Block)
             outlines = [outline.text.strip().removeprefix(f"{outline.number}: ") for outline in node.outlines]
             self.texts.append({"outlines": outlines, "conclusion": node.conclusion.strip()})
             for path in node.paths:
                 first = len(self.sentences) + 1
+                inner: list[dict[str, Any]] = []
                 if len(path.body) == 1:
                     self._read(source(path.body, 0, True))
-                    add(first, {}, {}, before)
                 else:
-                    inner, inner_needs = self.level(path.body, "sub_step")
-                    add(first, {"sub_steps": inner}, {"sub_steps": inner_needs}, before)
+                    inner, inner_needs = self.level(path.body, f"{above}{len(steps) + 1}.")
+                    needs |= inner_needs
+                add(first, {"sub_steps": inner} if inner else {}, last, before)
+            last = before + 1
         return steps, needs
 
     def _read(self, text: str) -> None:
@@ -100,10 +105,10 @@ def test_the_ideal_plan_gives_a_chain_its_structure_back(shared: Path, number: i
     inside = grammar.render(grammar.Document(think.body)).removeprefix("\n").removesuffix("\n")
     chain = flatten_text(inside)
     ideal = Ideal([], [])
-    steps, needs = ideal.level(grammar.parse(inside).body, "step")
+    steps, needs = ideal.level(grammar.parse(inside).body)
     assert "".join(sentence.text for sentence in ideal.sentences) == chain
     found = read_steps(json.dumps({"steps": steps}), len(ideal.sentences))
-    body = group(ideal.sentences, found, read_dependencies(json.dumps({"steps": needs}), found))
+    body = group(ideal.sentences, found, read_dependencies(json.dumps({"needs": needs}), found))
     texts = read_texts(json.dumps({"blocks": ideal.texts}), first_sentences(body, ideal.sentences))
     assert assemble(chain, ideal.sentences, body, texts).text == inside
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiverse.curation.sentences import Sentence, split
+from multiverse.curation.chain.sentences import Sentence, split
 
 # Sentences are divided by "|" here.
 CASES = [

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from multiverse.curation.distance import normalized_distance
+from multiverse.curation.checks.distance import normalized_distance
 from multiverse.structure.flatten import flatten
 from multiverse.structure.grammar import Block, Body, Document, GrammarError, Text, Think, parse
 

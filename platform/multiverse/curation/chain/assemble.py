@@ -8,9 +8,9 @@ import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from multiverse.curation.groups import Block, Body, Span, blocks, first_sentence
-from multiverse.curation.plan import BlockTexts, Opening
-from multiverse.curation.sentences import Sentence
+from multiverse.curation.chain.groups import Block, Body, Span, blocks, first_sentence
+from multiverse.curation.chain.plan import BlockTexts, Opening
+from multiverse.curation.chain.sentences import Sentence
 from multiverse.structure.flatten import flatten_text
 from multiverse.structure.grammar import GrammarError
 from multiverse.structure.tags import LEAD_IN, TAG_PATTERN

@@ -5,13 +5,13 @@ step that needs one in another branch. Alternative attempts at one thing do not 
 become blocks inside of it in the same way.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from operator import itemgetter
 
-from multiverse.curation.plan import Dependencies, Links, Step
-from multiverse.curation.sentences import Sentence
+from multiverse.curation.chain.plan import Dependencies, Links, Step
+from multiverse.curation.chain.sentences import Sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +167,18 @@ def _joined(nodes: Sequence[Node]) -> Body:
         elif isinstance(node, Block) or node.begin < node.end:
             body.append(node)
     return tuple(body)
+
+
+def merge(body: Body, dependent: Collection[Block]) -> Body:
+    """The body without the blocks ``dependent``: their branches stand behind each other, blocks inside of them stay."""
+    nodes: list[Node] = []
+    for node in body:
+        if isinstance(node, Span):
+            nodes.append(node)
+            continue
+        branches = tuple(Branch(branch.titles, merge(branch.body, dependent)) for branch in node.branches)
+        if any(node is one for one in dependent):
+            nodes += [inner for branch in branches for inner in branch.body]
+        else:
+            nodes.append(Block(branches))
+    return _joined(nodes)

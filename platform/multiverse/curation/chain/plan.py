@@ -3,10 +3,11 @@
 It is asked three times, and answers in JSON each time:
 
     steps         {"steps": [{"title": "...", "first": 1, "last": 4, "sub_steps": [...]}, ...]}
-    dependencies  {"steps": [{"step": 2, "needs": [1], "alternative_to": [], "sub_steps": [...]}, ...]}
+    dependencies  {"needs": {"1": [], "2": [1], "2.1": [], "2.2": [1], ...}, "alternatives": [["3", "4"], ...]}
     texts         {"blocks": [{"outlines": ["...", "..."], "conclusion": "...", "openings": [...]}, ...]}
 
-Sentences, steps and sub-steps are numbered from 1, ``first`` and ``last`` are inclusive. Sentences before the first
+Sentences, steps and sub-steps are numbered from 1, ``first`` and ``last`` are inclusive; "2.1" is the first sub-step of
+step 2, and what it needs are numbers of its own level. Sentences before the first
 step (of a step: before its first sub-step) stay outside and are sequential; any other sentence that is not covered
 joins the step before it.
 """
@@ -92,26 +93,13 @@ class StepsReply(_Reply):
     steps: list[StepReply] = Field(min_length=1, max_length=MOST_STEPS, description="The steps, in reading order.")
 
 
-class _NeedsReply(_Reply):
-    needs: list[Number] = Field(max_length=MOST_STEPS, description="Earlier ones of its level whose results it uses.")
-    alternative_to: list[Number] = Field(
-        default=[], max_length=MOST_STEPS, description="Earlier ones that attempt the same thing another way."
-    )
-
-
-class SubStepNeedsReply(_NeedsReply):
-    sub_step: Number = Field(description="Its number among the sub-steps of its step.")
-
-
-class StepNeedsReply(_NeedsReply):
-    step: Number = Field(description="Its number.")
-    sub_steps: list[SubStepNeedsReply] = Field(
-        default=[], max_length=MOST_STEPS, description="The same for each of its sub-steps, if it has any."
-    )
-
-
 class DependenciesReply(_Reply):
-    steps: list[StepNeedsReply] = Field(min_length=1, max_length=MOST_STEPS, description="Every step, in order.")
+    needs: dict[str, Annotated[list[Number], Field(max_length=MOST_STEPS)]] = Field(
+        description="For every step and sub-step the earlier ones of its level whose results it uses."
+    )
+    alternatives: list[Annotated[list[str], Field(min_length=2, max_length=MOST_STEPS)]] = Field(
+        default=[], max_length=MOST_STEPS, description="Steps of one level that attempt the same thing in several ways."
+    )
 
 
 class OpeningReply(_Reply):
@@ -188,14 +176,30 @@ def steps_schema(sentences: int) -> dict[str, Any]:
     return schema
 
 
-def dependencies_schema() -> dict[str, Any]:
-    """The JSON schema of the answer about dependencies."""
-    return DependenciesReply.model_json_schema()
+def dependencies_schema(steps: Sequence[Step]) -> dict[str, Any]:
+    """The JSON schema of the answer about the dependencies of ``steps``: each of them once, in order."""
+    schema = DependenciesReply.model_json_schema()
+    names = [label(number) for number in _numbers(steps)]
+    earlier = {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": len(steps)}
+    schema["properties"]["needs"] = {
+        "type": "object",
+        "properties": dict.fromkeys(names, earlier),
+        "required": names,
+        "additionalProperties": False,
+    }
+    schema["properties"]["alternatives"]["items"]["items"] = {"type": "string", "enum": names}
+    return schema
 
 
-def texts_schema() -> dict[str, Any]:
-    """The JSON schema of the answer with outlines and conclusions."""
-    return TextsReply.model_json_schema()
+def texts_schema(blocks: Sequence[Sequence[str]], openings: bool = True) -> dict[str, Any]:
+    """The JSON schema of the answer with outlines and conclusions of ``blocks``, as `read_texts` has them."""
+    schema = TextsReply.model_json_schema()
+    schema["properties"]["blocks"] |= {"minItems": len(blocks), "maxItems": len(blocks)}
+    widths = [len(block) for block in blocks] or [0]
+    schema["$defs"]["BlockReply"]["properties"]["outlines"] |= {"minItems": min(widths), "maxItems": max(widths)}
+    if not openings:
+        del schema["$defs"]["BlockReply"]["properties"]["openings"], schema["$defs"]["OpeningReply"]
+    return schema
 
 
 def read_steps(reply: str, sentences: int) -> tuple[Step, ...]:
@@ -215,16 +219,44 @@ def read_steps(reply: str, sentences: int) -> tuple[Step, ...]:
 def read_dependencies(reply: str, steps: Sequence[Step]) -> Dependencies:
     """How ``steps`` and their parts hang together.
 
-    Raises PlanError unless each is there once, in order, and names earlier ones only.
+    Raises PlanError unless each is there, and names earlier ones of its level only.
     """
-    found = _read(DependenciesReply, reply).steps
-    _check_numbers([item.step for item in found], len(steps), "steps", "step")
-    parts = []
-    for index, (item, step) in enumerate(zip(found, steps, strict=True)):
-        where = f"steps[{index}].sub_steps"
-        _check_numbers([part.sub_step for part in item.sub_steps], len(step.parts), where, "sub_step")
-        parts.append(_links(item.sub_steps, where))
-    return Dependencies(_links(found, "steps"), tuple(parts))
+    found = _read(DependenciesReply, reply)
+    names = {label(number): number for number in _numbers(steps)}
+    if missing := [name for name in names if name not in found.needs]:
+        raise PlanError(f"needs.{missing[0]} is missing: every step and sub-step must be there, if only with []")
+    if unknown := [name for name in found.needs if name not in names]:
+        raise PlanError(f"needs has {shown(unknown[0])}: must be one of {', '.join(names)}")
+    for name, needs in found.needs.items():
+        own = names[name][-1]
+        for number in needs:
+            if number >= own:
+                raise PlanError(f"needs.{name} has {number}: must name earlier ones of its level only, below {own}")
+    attempts: dict[tuple[int, ...], set[int]] = {}
+    for index, group in enumerate(found.alternatives):
+        for name in group:
+            if name not in names:
+                raise PlanError(f"alternatives[{index}] has {shown(name)}: must be one of {', '.join(names)}")
+        first, *others = sorted({names[name] for name in group})
+        if any(other[:-1] != first[:-1] for other in others):
+            raise PlanError(f"alternatives[{index}] is {shown(group)}: must be of one level and one step")
+        for other in others:
+            attempts.setdefault(other, set()).add(first[-1])
+
+    def links(above: tuple[int, ...], count: int) -> Links:
+        own = [(*above, number) for number in range(1, count + 1)]
+        return Links(
+            tuple(frozenset(other - 1 for other in found.needs[label(number)]) for number in own),
+            tuple(frozenset(other - 1 for other in attempts.get(number, ())) for number in own),
+        )
+
+    parts = tuple(links((number,), len(step.parts)) for number, step in enumerate(steps, start=1))
+    return Dependencies(links((), len(steps)), parts)
+
+
+def label(number: tuple[int, ...]) -> str:
+    """``(2, 1)``, the first part of the second step, as "2.1"."""
+    return ".".join(map(str, number))
 
 
 def read_texts(reply: str, blocks: Sequence[Sequence[str]]) -> tuple[BlockTexts, ...]:
@@ -274,25 +306,13 @@ def _ends(spans: Sequence[tuple[int, int]], where: str, first: int, last: int, e
     return [begin - 1 for begin, _ in spans[1:]] + [end] if spans else []
 
 
-def _check_numbers(found: Sequence[int], count: int, where: str, name: str) -> None:
-    if len(found) != count:
-        raise PlanError(f"{where} has {len(found)} items: must have {count}, one per {name}")
-    for index, number in enumerate(found):
-        if number != index + 1:
-            raise PlanError(f"{where}[{index}].{name} is {number}: must be {index + 1}: each {name} once, in order")
-
-
-def _links(found: Sequence[_NeedsReply], where: str) -> Links:
-    for index, item in enumerate(found):
-        for field, numbers in (("needs", item.needs), ("alternative_to", item.alternative_to)):
-            for number in numbers:
-                if number > index:
-                    right = f"must name earlier ones only, below {index + 1}"
-                    raise PlanError(f"{where}[{index}].{field} has {number}: {right}")
-    return Links(
-        tuple(frozenset(number - 1 for number in item.needs) for item in found),
-        tuple(frozenset(number - 1 for number in item.alternative_to) for item in found),
-    )
+def _numbers(steps: Sequence[Step]) -> list[tuple[int, ...]]:
+    """Of all steps and their parts, from 1, each step before its parts."""
+    numbers: list[tuple[int, ...]] = []
+    for number, step in enumerate(steps, start=1):
+        numbers.append((number,))
+        numbers += [(number, part) for part in range(1, len(step.parts) + 1)]
+    return numbers
 
 
 def _block_texts(found: BlockReply, branches: Sequence[str], where: str) -> BlockTexts:

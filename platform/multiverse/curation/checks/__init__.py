@@ -1,0 +1,1 @@
+"""What is checked of rows before and after they are structured."""

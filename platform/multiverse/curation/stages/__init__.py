@@ -1,0 +1,1 @@
+"""What an LLM is asked about a row, stage by stage."""
