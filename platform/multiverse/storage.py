@@ -104,6 +104,41 @@ def upload_directory(directory: Path, uri: str) -> None:
         _check(client, bucket, files[entry.name], entry)
 
 
+def open_folder(location: str) -> "Folder | Prefix":
+    """location: a directory, which need not exist, or ``s3://bucket/prefix``."""
+    return Prefix(location) if location.startswith("s3://") else Folder(Path(location))
+
+
+class Folder:
+    """Single files under a directory, by their names below it: `Prefix` on this machine or a shared file system."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.expanduser().absolute()
+        self.uri = str(self.directory)
+
+    def names(self) -> list[str]:
+        """Of all that is there, in order; unfinished files are left out."""
+        files = (path for path in self.directory.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return sorted(path.relative_to(self.directory).as_posix() for path in files)
+
+    def read(self, name: str) -> bytes:
+        """Raises FileNotFoundError."""
+        return (self.directory / name).read_bytes()
+
+    def write(self, name: str, content: bytes) -> None:
+        """The file appears whole or not at all."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial.write_bytes(content)
+        partial.replace(path)
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Names that are not there are passed over."""
+        for name in names:
+            (self.directory / name).unlink(missing_ok=True)
+
+
 class Prefix:
     """Single objects under ``s3://bucket/prefix/``, by their names below it. One client, usable from all threads.
 
@@ -117,6 +152,10 @@ class Prefix:
 
     def list(self) -> tuple[Object, ...]:
         return _list(self.uri)
+
+    def names(self) -> Sequence[str]:
+        """Of all that is there, in order."""
+        return [entry.name for entry in _list(self.uri)]
 
     def read(self, name: str) -> bytes:
         with _errors(self.uri):

@@ -65,8 +65,17 @@ def read_rows(source: str | Path | Any) -> Iterator[Row]:
     and number, from 1) or be a number, and ``family`` may be left out; other columns are ignored.
     Raises RowError for a column that is missing or holds no text, and for files of another kind; StorageError.
     """
+    for where, record in read_records(source):
+        yield to_row(where, record)
+
+
+def read_records(source: str | Path | Any) -> Iterator[tuple[str, Mapping[str, Any] | RowError]]:
+    """What `read_rows` reads, each with where it stands ("rows.jsonl:3"); a line that is no JSON object is an error.
+
+    Raises RowError for files of another kind; StorageError.
+    """
     if hasattr(source, "iter_rows"):
-        yield from _to_rows(source.iter_rows(), "dataset")
+        yield from _placed("dataset", source.iter_rows())
         return
     name = str(source)
     if not name.startswith("s3://"):
@@ -79,25 +88,49 @@ def read_rows(source: str | Path | Any) -> Iterator[Row]:
             yield from _read_path(download_prefix(name, Path(folder) / "rows"))
 
 
-def _read_path(path: Path) -> Iterator[Row]:
+def to_row(where: str, record: Mapping[str, Any] | RowError) -> Row:
+    """A record as a row. Raises RowError."""
+    if isinstance(record, RowError):
+        raise record
+    given = {key: value for key, value in record.items() if value is not None}
+    given["id"] = str(given.get("id", where))
+    try:
+        return _ROW.validate_python(given)
+    except ValidationError as error:
+        raise RowError(f"{_spoken(where)}: {explain(error)[1]}") from error
+
+
+def _read_path(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | RowError]]:
     if not path.is_dir():
-        yield from _to_rows(_records(path), path.name)
+        yield from _placed(path.name, _records(path))
         return
     files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
     if not files:
         raise RowError(f"{path} holds no {' or '.join(SUFFIXES)} files")
     for file in files:
-        yield from _to_rows(_records(file), file.relative_to(path).as_posix())
+        yield from _placed(file.relative_to(path).as_posix(), _records(file))
 
 
-def _records(path: Path) -> Iterator[Mapping[str, Any]]:
+def _placed(name: str, records: Iterable[Any]) -> Iterator[tuple[str, Mapping[str, Any] | RowError]]:
+    for number, record in enumerate(records, 1):
+        where = f"{name}:{number}"
+        if not isinstance(record, Mapping | RowError):
+            record = RowError(f"{_spoken(where)}: must be an object with the fields of a row, not {record!r:.60}")
+        yield where, record
+
+
+def _spoken(where: str) -> str:
+    return ", row ".join(where.rsplit(":", 1))
+
+
+def _records(path: Path) -> Iterator[Any]:
     if path.suffix == ".jsonl":
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 try:
                     yield json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise RowError(f"{path.name}, line {number}: no JSON: {error}") from error
+                    yield RowError(f"{path.name}, line {number}: no JSON: {error}")
     elif path.suffix == ".parquet":
         from pyarrow.parquet import ParquetFile
 
@@ -105,15 +138,3 @@ def _records(path: Path) -> Iterator[Mapping[str, Any]]:
             yield from batch.to_pylist()
     else:
         raise RowError(f"{path} must end with {' or '.join(SUFFIXES)}")
-
-
-def _to_rows(records: Iterable[Mapping[str, Any]], name: str) -> Iterator[Row]:
-    for number, record in enumerate(records, 1):
-        if not isinstance(record, Mapping):
-            raise RowError(f"{name}, row {number}: must be an object with the fields of a row, not {record!r:.60}")
-        given = {key: value for key, value in record.items() if value is not None}
-        given["id"] = str(given.get("id", f"{name}:{number}"))
-        try:
-            yield _ROW.validate_python(given)
-        except ValidationError as error:
-            raise RowError(f"{name}, row {number}: {explain(error)[1]}") from error

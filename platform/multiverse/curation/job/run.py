@@ -1,0 +1,143 @@
+"""The run: input, estimate, Ray Data over the parts, the data card."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from multiverse.config import ConfigError
+from multiverse.curation.job.config import CurateConfig
+from multiverse.curation.job.intake import Intake, read_intake, take_in
+from multiverse.curation.job.records import DEAD, from_lines, read_done, to_lines
+from multiverse.curation.job.worker import PARTS_AT_ONCE, Worker
+from multiverse.curation.llm.accounting import Accounting, Estimate, Figures, StageNeed, estimate
+from multiverse.curation.llm.calls import EndpointError
+from multiverse.storage import Folder, Prefix, open_folder
+
+CHARACTERS_PER_TOKEN = 3.0
+"""Of chains with mathematics, rather too few than too many: 2.6 to 3.4 in the chains that this was measured on."""
+OUTPUT_SHARE = {"steps": 0.065, "dependencies": 0.028, "texts": 0.149}
+"""Tokens of an answer per token of the chain (docs/curation.md)."""
+PROMPT_TOKENS = {"steps": 500, "dependencies": 350, "texts": 400}
+"""Of a stage's own prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """curated + dead = rows of the source that were not left out. accounting: of this run's calls."""
+
+    rows: int
+    curated: int
+    dead: int
+    out: str
+    accounting: Accounting
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Of the parts: rows that are done, of how many; this run's calls so far."""
+
+    done: int
+    rows: int
+    curated: int
+    figures: Figures
+
+
+def plan(config: CurateConfig) -> tuple[Intake, Estimate]:
+    """Take the input in, and estimate what is left to do. Raises as `take_in`, and ConfigError above ``max_cost``."""
+    folder = open_folder(config.out)
+    intake = take_in(config, folder)
+    left = estimate_cost(config, intake, len(pending(folder, intake)) / intake.parts if intake.parts else 0.0)
+    if config.max_cost is not None and left.cost > config.max_cost:
+        raise ConfigError(f"the estimate, {left.cost:.2f}, is above max_cost, which is {config.max_cost:.2f}")
+    return intake, left
+
+
+def estimate_cost(config: CurateConfig, intake: Intake, share: float = 1.0) -> Estimate:
+    """What ``share`` of the input will come to, without repeated answers: each stage reads all that was said before."""
+    chain = intake.characters / CHARACTERS_PER_TOKEN / max(1, intake.rows)
+    needs, before = [], chain
+    for stage, output_share in OUTPUT_SHARE.items():
+        before += PROMPT_TOKENS[stage]
+        answer = chain * output_share
+        needs.append(StageNeed(stage, 1.0, before, answer))
+        before += answer
+    return estimate(round(intake.rows * share), needs, config.llm.prices)
+
+
+def pending(folder: Folder | Prefix, intake: Intake) -> list[int]:
+    """Parts that are not done, or in which dead letters may do better this time."""
+    done = read_done(folder)
+    return [part for part in range(intake.parts) if part not in done or done[part].retryable]
+
+
+def curate(config: CurateConfig, tell: Callable[[Progress], None] = lambda _: None) -> Summary:
+    """Work on what is pending, on the Ray cluster that this process is connected to, and write the data card.
+
+    Raises as `plan`, and EndpointError if the LLM takes no calls; what is done by then stays.
+    """
+    from multiverse.curation.job.card import write_card
+
+    folder = open_folder(config.out)
+    intake, _ = plan(config)
+    accounts: dict[str, Accounting] = {}
+    before = read_done(folder)
+    left = pending(folder, intake)
+    counted = {part: (done.curated, done.dead) for part, done in before.items() if part not in left}
+    for row in _results(config, left):
+        counted[row["part"]] = (row["curated"], row["dead"])
+        stages = row["accounting"]["stages"]
+        accounts[row["worker"]] = Accounting({name: _figures(values) for name, values in stages.items()})
+        curated, dead = (sum(column) for column in zip(*counted.values(), strict=True))
+        tell(Progress(curated + dead, intake.rows, curated, Accounting.merge(accounts.values()).total))
+    _gather_dead(folder, intake)
+    write_card(config, folder, intake)
+    done = read_done(folder).values()
+    curated = sum(one.curated for one in done)
+    rejected = sum(intake.rejected.values())
+    dead = rejected + sum(one.dead for one in done)
+    return Summary(intake.rows + rejected, curated, dead, config.out, Accounting.merge(accounts.values()))
+
+
+def _results(config: CurateConfig, parts: list[int]) -> Iterator[dict[str, Any]]:
+    """What `Worker` gives for each part, as they end."""
+    import ray
+    from ray.exceptions import RayTaskError
+
+    if not parts:
+        return
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    count = min(config.workers.count, len(parts))
+    dataset = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts)).map_batches(
+        Worker,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=PARTS_AT_ONCE),
+        fn_constructor_args=(config.model_dump(mode="json"), count),
+        num_cpus=config.workers.cpus,
+        num_gpus=config.workers.gpus or None,
+        max_concurrency=PARTS_AT_ONCE,
+    )
+    try:
+        yield from dataset.iter_rows(prefetch_batches=0)
+    except RayTaskError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, EndpointError):
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        raise cause or error from None
+
+
+def _figures(values: dict[str, Any]) -> Figures:
+    from collections import Counter
+
+    return Figures(**{**values, "retries": Counter(values["retries"])})
+
+
+def _gather_dead(folder: Folder | Prefix, intake: Intake) -> None:
+    """All dead letters in one file."""
+    names = sorted(name for name in folder.names() if name.startswith(f"{DEAD}/"))
+    letters = [letter for name in names for letter in from_lines(folder.read(name))]
+    folder.write("dead-letters.jsonl", to_lines(letters))
+
+
+__all__ = ["Progress", "Summary", "curate", "estimate_cost", "pending", "plan", "read_intake"]
