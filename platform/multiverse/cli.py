@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from multiverse.commands import curate as curation
 from multiverse.commands import train as training
 from multiverse.evaluation.commands import app as bench
 
@@ -156,6 +157,22 @@ def tasks(
     with _said_plainly():
         written = write_tasks(out, families.split(",") if families else None, split, count, seed, natural, model)
     typer.echo(f"{written} rows in {out}", err=True)
+
+
+@app.command()
+def curate(
+    config: curation.ConfigFile,
+    source: curation.Source = None,
+    out: curation.Out = None,
+    estimate: curation.Estimate = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn sequential chains into structured training rows with an LLM, without changing a word.
+
+    The same command goes on where a run stopped, and pays for no answer twice.
+    """
+    with _said_plainly():
+        curation.run(config, source, out, estimate, as_json)
 
 
 @app.command()

@@ -1,7 +1,6 @@
 """``multiverse train`` and ``jobs/train.py``."""
 
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -52,19 +51,10 @@ def job() -> None:
 
 
 def _on_ray(config: Any) -> Any:
-    import ray
-
-    from multiverse.application import ROOT
+    from multiverse.commands.cluster import connect
     from multiverse.training.job import train_on_ray
 
-    if not ray.is_initialized():
-        # In a job, Ray knows the cluster's address; without one, a cluster is started here.
-        options: dict[str, Any] = {}
-        if not os.environ.get("RAY_ADDRESS"):
-            options["num_cpus"] = max(2, int(config.workers.count * config.workers.cpus) + 1)
-            options["include_dashboard"] = False
-            options["runtime_env"] = {"env_vars": {"PYTHONPATH": str(ROOT / "platform")}}
-        ray.init(**options)
+    connect(config.workers.count * config.workers.cpus)
     return train_on_ray(config)
 
 

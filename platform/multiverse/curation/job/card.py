@@ -5,14 +5,17 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from multiverse.curation.job.config import CurateConfig
 from multiverse.curation.job.intake import Intake
+from multiverse.curation.job.plots import HISTOGRAMS, plots
 from multiverse.curation.job.records import DEAD, ROWS, Record, from_lines
 from multiverse.storage import Folder, Prefix
 
 CARD = "README.md"
+_CONTENTS = """`rows/*.parquet` and `jsonl/*.jsonl` hold the same rows: `question`, `chain` (structured), `answer`,
+`sequential` (the same chain without structure), provenance and figures. `dead-letters.jsonl` holds the rows that are
+not among them, each with the reason. Tokens of figures are words; prompt and answer tokens are the LLM's."""
 _EXAMPLE = 1200
 """Characters of the example."""
 
@@ -26,7 +29,7 @@ def write_card(config: CurateConfig, folder: Folder | Prefix, intake: Intake) ->
         for letter in from_lines(folder.read(name))
     ]
     folder.write(CARD, _markdown(config, intake, rows, letters).encode("utf-8"))
-    for name, content in _plots(intake, rows, letters).items():
+    for name, content in plots(stage_yield(intake, rows, letters), rows).items():
         folder.write(f"card/{name}.png", content)
 
 
@@ -77,11 +80,9 @@ def _markdown(config: CurateConfig, intake: Intake, rows: Sequence[Record], lett
         calls.update(json.loads(record["calls"]))
     parts = [
         "# Data card",
-        f"{len(rows):,} rows from {intake.read:,} of `{config.source}`, {len(parallel):,} of them with parallel blocks. "
-        f"Mode {config.stages.mode}, prompts {', '.join(prompts) or '-'}, model {', '.join(models) or '-'}.",
-        "`rows/*.parquet` and `jsonl/*.jsonl` hold the same rows: `question`, `chain` (structured), `answer`, `sequential` "
-        "(the same chain without structure), provenance and figures. `dead-letters.jsonl` holds the rows that are not "
-        "among them, each with the reason. Tokens of figures are words; prompt and answer tokens are the LLM's.",
+        f"{len(rows):,} rows from {intake.read:,} of `{config.source}`, {len(parallel):,} of them with parallel "
+        f"blocks. Mode {config.stages.mode}, prompts {', '.join(prompts) or '-'}, model {', '.join(models) or '-'}.",
+        _CONTENTS,
         "## Yield",
         _table(
             ("after", "rows", "share"), [(stage, f"{count:,}", _share(count, intake.read)) for stage, count in stages]
@@ -98,8 +99,8 @@ def _markdown(config: CurateConfig, intake: Intake, rows: Sequence[Record], lett
     if parallel:
         parts += [
             _table(("per row", "least", "median", "mean", "most"), _spreads(parallel)),
-            "Shortening is the chain's length over the critical path of its structured form: the limit of the speed-up.",
-            *(f"![{title}](card/{name}.png)" for name, title in _HISTOGRAMS.items()),
+            "Shortening: the chain's length over the critical path of its structured form, the limit of the speed-up.",
+            *(f"![{title}](card/{name}.png)" for name, title in HISTOGRAMS.items()),
         ]
     else:
         parts.append("No row has parallel blocks.")
@@ -107,8 +108,8 @@ def _markdown(config: CurateConfig, intake: Intake, rows: Sequence[Record], lett
     merged = sum(row["merged"] for row in rows)
     parts += [
         "## Fidelity",
-        f"{len(rows) - rewritten:,} rows flatten to their source, byte for byte. In {rewritten:,} rows something was rewritten; "
-        f"their `diff` shows what. {merged:,} blocks were made sequential again by the independence check.",
+        f"{len(rows) - rewritten:,} rows flatten to their source, byte for byte. In {rewritten:,} rows something was "
+        f"rewritten; their `diff` shows what. {merged:,} blocks were made sequential again by the independence check.",
         "## What the LLM was asked",
         _table(("stage", "answers"), [(stage, f"{count:,}") for stage, count in sorted(calls.items())]),
         _table(
@@ -171,52 +172,3 @@ def _share(count: int, of: int) -> str:
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-_HISTOGRAMS = {
-    "widths": "Branches of a block",
-    "depth": "Depth of a row",
-    "parallelism": "Parallelism of a row",
-    "tokens": "Tokens of a row",
-    "cost": "Cost of a row",
-}
-
-
-def _plots(intake: Intake, rows: Sequence[Record], letters: Sequence[Record]) -> dict[str, bytes]:
-    from matplotlib.figure import Figure
-
-    def saved(figure: Any) -> bytes:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
-        return buffer.getvalue()
-
-    stages = stage_yield(intake, rows, letters)
-    figure = Figure(figsize=(6, 0.4 * len(stages) + 1), layout="constrained")
-    axes = figure.subplots()
-    axes.barh([name for name, _ in stages], [count for _, count in stages])
-    axes.invert_yaxis()
-    axes.set_xlabel("rows after the stage")
-    plots = {"yield": saved(figure)}
-    parallel = [row for row in rows if row["blocks"]]
-    if not parallel:
-        return plots
-    values: Mapping[str, list[float]] = {
-        "widths": [width for row in parallel for width in row["widths"]],
-        "depth": [row["depth"] for row in parallel],
-        "parallelism": [row["parallelism"] for row in parallel],
-        "tokens": [row["tokens"] for row in parallel],
-        "cost": [row["cost"] for row in parallel],
-    }
-    for name, found in values.items():
-        figure = Figure(figsize=(4.5, 2.6), layout="constrained")
-        axes = figure.subplots()
-        if name in ("widths", "depth"):
-            counts = Counter(int(value) for value in found)
-            axes.bar(list(counts), list(counts.values()))
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        else:
-            axes.hist(found, bins=min(30, max(5, len(found) // 5)))
-        axes.set_xlabel(_HISTOGRAMS[name])
-        axes.set_ylabel("blocks" if name == "widths" else "rows")
-        plots[name] = saved(figure)
-    return plots

@@ -6,7 +6,7 @@ from typing import Any
 
 from multiverse.config import ConfigError
 from multiverse.curation.job.config import CurateConfig
-from multiverse.curation.job.intake import Intake, read_intake, take_in
+from multiverse.curation.job.intake import Intake, take_in
 from multiverse.curation.job.records import DEAD, from_lines, read_done, to_lines
 from multiverse.curation.job.worker import PARTS_AT_ONCE, Worker
 from multiverse.curation.llm.accounting import Accounting, Estimate, Figures, StageNeed, estimate
@@ -119,7 +119,7 @@ def _results(config: CurateConfig, parts: list[int]) -> Iterator[dict[str, Any]]
         max_concurrency=PARTS_AT_ONCE,
     )
     try:
-        yield from dataset.iter_rows(prefetch_batches=0)
+        yield from dataset.iter_rows()
     except RayTaskError as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, EndpointError):
@@ -138,6 +138,3 @@ def _gather_dead(folder: Folder | Prefix, intake: Intake) -> None:
     names = sorted(name for name in folder.names() if name.startswith(f"{DEAD}/"))
     letters = [letter for name in names for letter in from_lines(folder.read(name))]
     folder.write("dead-letters.jsonl", to_lines(letters))
-
-
-__all__ = ["Progress", "Summary", "curate", "estimate_cost", "pending", "plan", "read_intake"]
