@@ -26,6 +26,8 @@ def plots(stages: Sequence[tuple[str, int]], rows: Sequence[Record]) -> dict[str
         figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
         return buffer.getvalue()
 
+    if len(stages) > 1 and stages[1][0] == "selection":
+        stages = stages[1:]
     figure = Figure(figsize=(6, 0.4 * len(stages) + 1), layout="constrained")
     axes = figure.subplots()
     axes.barh([name for name, _ in stages], [count for _, count in stages])

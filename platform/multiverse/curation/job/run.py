@@ -112,11 +112,15 @@ def _results(config: CurateConfig, parts: list[int]) -> Iterator[dict[str, Any]]
     dataset = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts)).map_batches(
         Worker,
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=PARTS_AT_ONCE),
+        compute=ray.data.ActorPoolStrategy(
+            size=count,
+            max_tasks_in_flight_per_actor=PARTS_AT_ONCE,
+            max_concurrent_calls_per_actor=PARTS_AT_ONCE,
+            enable_true_multi_threading=True,
+        ),
         fn_constructor_args=(config.model_dump(mode="json"), count),
         num_cpus=config.workers.cpus,
         num_gpus=config.workers.gpus or None,
-        max_concurrency=PARTS_AT_ONCE,
     )
     try:
         yield from dataset.iter_rows()
