@@ -107,7 +107,7 @@ def check(out: Path, source: Path) -> tuple[list[dict[str, Any]], list[dict[str,
     given = {row.id: row for row in read_rows(source)}
     rows = rows_of(out)
     dead = [json.loads(line) for line in (out / "dead-letters.jsonl").read_text("utf-8").splitlines()]
-    assert Counter([row["id"] for row in rows] + [letter["id"] for letter in dead]) == Counter(given)
+    assert Counter([row["id"] for row in rows] + [letter["id"] for letter in dead]) == Counter(list(given))
     for row in rows:
         parse(row["chain"])
         assert flatten_text(row["chain"]) == row["sequential"]

@@ -45,12 +45,12 @@ def submit(root: Path, environment: dict[str, str], *entrypoint: str) -> "subpro
     )
 
 
-def undisturbed(model: Path, folder: Path) -> tuple[Path, dict[int, float]]:
-    """The configuration of a run with two workers, and the losses that one worker has by step (from 1)."""
+def undisturbed(model: Path, folder: Path, workers: dict[str, int] | None = None) -> tuple[Path, dict[int, float]]:
+    """The configuration of a run with several workers, and the losses that one worker has by step (from 1)."""
     whole = Curve()
     (folder / "alone").mkdir()
     train(tiny_config(model, folder / "alone", **STEPS), whole)
-    config = tiny_config(model, folder, strategy={"name": "fsdp2"}, workers={"count": 2}, **STEPS)
+    config = tiny_config(model, folder, strategy={"name": "fsdp2"}, workers=workers or {"count": 2}, **STEPS)
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     return path, {step + 1: loss for step, loss in whole.losses.items()}
@@ -90,6 +90,18 @@ def test_a_killed_worker_changes_nothing_of_the_curve(
     assert "resumed at step" in output, (victim, output)
     losses = curve(tmp_path / "out" / "logs")
     assert losses == pytest.approx(expected, abs=1e-2)
+
+
+def test_elastic_workers_start_with_those_that_there_are(
+    root: Path, model: Path, cluster: dict[str, str], tmp_path: Path
+) -> None:
+    path, expected = undisturbed(model, tmp_path, {"count": 6, "least": 2})
+    job = submit(root, cluster, "python", "jobs/train.py", "--config", str(path), "--json")
+    output, _ = job.communicate(timeout=400)
+    assert job.returncode == 0, output
+    size = re.search(r"Started training worker group of size (\d)", output)
+    assert size is not None and int(size[1]) in (2, 3, 4), output
+    assert curve(tmp_path / "out" / "logs") == pytest.approx(expected, abs=1e-2)
 
 
 def killed_after(checkpoints: Path, count: int) -> int:

@@ -1,0 +1,41 @@
+"""Schemas for endpoints that refuse what they do not know."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from multiverse.curation.chain.plan import Step, dependencies_schema, steps_schema, texts_schema
+from multiverse.curation.llm.schemas import strict
+
+TAKEN = {"type", "properties", "required", "additionalProperties", "items", "enum", "anyOf", "$ref", "$defs"}
+TAKEN |= {"description", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems"}
+
+
+def objects(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield schema
+    for name, value in schema.items():
+        inner = value.values() if name in ("properties", "$defs") else [value]
+        for one in inner:
+            if isinstance(one, dict):
+                yield from objects(one)
+
+
+def test_every_property_is_required_and_no_keyword_is_unknown() -> None:
+    steps = [Step("a", 0, 2, (Step("x", 0, 1), Step("y", 1, 2))), Step("b", 2, 3)]
+    for schema in (steps_schema(9), dependencies_schema(steps), texts_schema([["a", "b"]])):
+        found = list(objects(strict(schema)))
+        assert len(found) > 5
+        for one in found:
+            assert one.keys() <= TAKEN
+            if "properties" in one:
+                assert one["required"] == list(one["properties"])
+                assert one["additionalProperties"] is False
+
+
+def test_a_property_may_be_called_like_a_keyword() -> None:
+    schema = {"type": "object", "title": "T", "properties": {"title": {"type": "string", "maxLength": 3}}}
+    assert strict(schema) == {
+        "type": "object",
+        "properties": {"title": {"type": "string"}},
+        "required": ["title"],
+        "additionalProperties": False,
+    }
