@@ -200,16 +200,15 @@ class AppConfig(Configuration):
         Raises ValueError as `multiverse.models.prepare.prepare` does.
         """
         from multiverse.engine.config import EngineConfig
-        from multiverse.models.manifest import FILE_NAME
-        from multiverse.models.prepare import prepare
+        from multiverse.models.prepare import prepared
 
         options = self.engine.model_dump()
         gib, transfer = options.pop("kv_cache_gib"), options.pop("transfer_gib")
-        directory = Path(self.model).expanduser()
-        if not (directory / FILE_NAME).exists():
-            directory = prepare(self.model, dtype=self.engine.dtype)
         return EngineConfig(
-            model=directory, kv_cache_bytes=int(gib * 2**30), transfer_bytes=int(transfer * 2**30), **options
+            model=prepared(self.model, self.engine.dtype),
+            kv_cache_bytes=int(gib * 2**30),
+            transfer_bytes=int(transfer * 2**30),
+            **options,
         )
 
     def access_control(self) -> "Access":

@@ -1,4 +1,4 @@
-"""From an `EngineConfig` to a running stock vLLM (``AsyncLLM``) with plugin, connector and segment rules."""
+"""From an `EngineConfig` to a running stock vLLM (``AsyncLLM``): with plugin and connector, or as it is."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vllm.config import KVTransferConfig, VllmConfig
+from vllm.config import KVTransferConfig, StructuredOutputsConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -23,13 +23,31 @@ os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
 def start_vllm(config: EngineConfig, stat_logger: Any, arena: Arena) -> AsyncLLM:
     """Start vLLM's engine processes. Raises ValueError for settings a join cannot be lossless with."""
     plugin.register()
-    if config.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(config.threads)
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    with _intel_openmp():  # before the configuration is made: making it decides which OpenMP is preloaded
+    with _environment(config):
         vllm_config = engine_args(config, arena).create_engine_config()
         refuse_unsupported(vllm_config)
         return AsyncLLM.from_vllm_config(vllm_config, stat_loggers=[stat_logger], enable_log_requests=False)
+
+
+def start_plain_vllm(config: EngineConfig) -> AsyncLLM:
+    """The same for plain text: every token sees all before it, and nothing is leased. Answers as JSON are compact."""
+    arguments = _arguments(config) | {
+        # Small models, allowed white space between values, write nothing else any more.
+        "structured_outputs_config": StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
+    }
+    with _environment(config):
+        vllm_config = AsyncEngineArgs(**(arguments | config.vllm)).create_engine_config()
+        return AsyncLLM.from_vllm_config(vllm_config, enable_log_requests=False, disable_log_stats=True)
+
+
+@contextmanager
+def _environment(config: EngineConfig) -> Iterator[None]:
+    """What vLLM's processes find in their environment. Making its configuration decides which OpenMP is preloaded."""
+    if config.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(config.threads)
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    with _intel_openmp():
+        yield
 
 
 @contextmanager
@@ -60,28 +78,9 @@ def _intel_openmp() -> Iterator[None]:
 
 
 def engine_args(config: EngineConfig, arena: Arena | None = None) -> AsyncEngineArgs:
-    from transformers import AutoConfig
-
-    on_cpu = current_platform.is_cpu()
-    shape = AutoConfig.from_pretrained(config.model)
-    arguments: dict[str, Any] = {
-        "model": str(config.model),
-        "dtype": config.dtype,
-        "max_model_len": config.max_model_len,
-        "block_size": config.block_size or (128 if on_cpu else 16),
-        "kv_cache_memory_bytes": config.kv_cache_bytes,
-        "num_gpu_blocks_override": config.kv_cache_blocks,
-        "max_num_seqs": config.max_num_seqs,
-        **_prefill(config, on_cpu, shape.max_position_embeddings),
-        "enforce_eager": config.enforce_eager,
-        "tensor_parallel_size": config.tensor_parallel_size,
-        "seed": config.seed,
-        "enable_prefix_caching": True,
+    arguments = _arguments(config) | {
         "scheduling_policy": "priority",
-        "async_scheduling": False,
-        "distributed_executor_backend": "mp" if on_cpu else None,
-        "hf_overrides": plugin.overrides(shape),
-        "logits_processors": ["multiverse.engine.masks:SegmentRules", *config.logits_processors],
+        "hf_overrides": plugin.overrides(_shape(config)),
         "kv_transfer_config": KVTransferConfig(
             kv_connector="MultiverseConnector",
             kv_connector_module_path="multiverse.engine.connector",
@@ -96,6 +95,34 @@ def engine_args(config: EngineConfig, arena: Arena | None = None) -> AsyncEngine
         ),
     }
     return AsyncEngineArgs(**(arguments | config.vllm))
+
+
+def _arguments(config: EngineConfig) -> dict[str, Any]:
+    """vLLM's engine arguments but for what concerns blocks."""
+    on_cpu = current_platform.is_cpu()
+    return {
+        "model": str(config.model),
+        "dtype": config.dtype,
+        "max_model_len": config.max_model_len,
+        "block_size": config.block_size or (128 if on_cpu else 16),
+        "kv_cache_memory_bytes": config.kv_cache_bytes,
+        "num_gpu_blocks_override": config.kv_cache_blocks,
+        "max_num_seqs": config.max_num_seqs,
+        **_prefill(config, on_cpu, _shape(config).max_position_embeddings),
+        "enforce_eager": config.enforce_eager,
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "seed": config.seed,
+        "enable_prefix_caching": True,
+        "async_scheduling": False,
+        "distributed_executor_backend": "mp" if on_cpu else None,
+        "logits_processors": ["multiverse.engine.masks:SegmentRules", *config.logits_processors],
+    }
+
+
+def _shape(config: EngineConfig) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(config.model)
 
 
 def _prefill(config: EngineConfig, on_cpu: bool, positions: int) -> dict[str, Any]:

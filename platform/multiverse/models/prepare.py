@@ -61,6 +61,12 @@ def prepare(source: str, out: Path | None = None, *, dtype: str = "bfloat16", se
     return out
 
 
+def prepared(model: str, dtype: str = "bfloat16") -> Path:
+    """The directory ``model`` itself if it is prepared, and what `prepare` makes of it otherwise."""
+    directory = Path(model).expanduser()
+    return directory if (directory / FILE_NAME).exists() else prepare(model, dtype=dtype)
+
+
 def home() -> Path:
     """Where prepared models are cached: ``$MULTIVERSE_HOME`` or ``~/.cache/multiverse``."""
     configured = os.environ.get("MULTIVERSE_HOME")

@@ -170,6 +170,10 @@ class BlockTexts:
 def steps_schema(sentences: int) -> dict[str, Any]:
     """The JSON schema of the answer about a chain of so many sentences, for constrained decoding."""
     schema = StepsReply.model_json_schema()
+    # No two of a level share a sentence. A model that cannot stop would otherwise go on up to MOST_STEPS.
+    most = min(MOST_STEPS, sentences)
+    schema["properties"]["steps"]["maxItems"] = most
+    schema["$defs"]["StepReply"]["properties"]["sub_steps"]["maxItems"] = most
     for name in ("StepReply", "SubStepReply"):
         for field in ("first", "last"):
             schema["$defs"][name]["properties"][field]["maximum"] = sentences
@@ -187,7 +191,10 @@ def dependencies_schema(steps: Sequence[Step]) -> dict[str, Any]:
         "required": names,
         "additionalProperties": False,
     }
-    schema["properties"]["alternatives"]["items"]["items"] = {"type": "string", "enum": names}
+    alternatives = schema["properties"]["alternatives"]
+    most = min(MOST_STEPS, max(2, len(names)))
+    alternatives["maxItems"] = most
+    alternatives["items"] |= {"items": {"type": "string", "enum": names}, "maxItems": most}
     return schema
 
 
@@ -196,9 +203,11 @@ def texts_schema(blocks: Sequence[Sequence[str]], openings: bool = True) -> dict
     schema = TextsReply.model_json_schema()
     schema["properties"]["blocks"] |= {"minItems": len(blocks), "maxItems": len(blocks)}
     widths = [len(block) for block in blocks] or [0]
-    schema["$defs"]["BlockReply"]["properties"]["outlines"] |= {"minItems": min(widths), "maxItems": max(widths)}
+    block = schema["$defs"]["BlockReply"]["properties"]
+    block["outlines"] |= {"minItems": min(widths), "maxItems": max(widths)}
+    block["openings"]["maxItems"] = max(widths)
     if not openings:
-        del schema["$defs"]["BlockReply"]["properties"]["openings"], schema["$defs"]["OpeningReply"]
+        del block["openings"], schema["$defs"]["OpeningReply"]
     return schema
 
 

@@ -1,1 +1,1 @@
-"""The LLM that curation asks: one interface, an endpoint behind it, a cache before it, and what it costs."""
+"""The LLM that curation asks: one interface, an endpoint or an engine behind it, a cache before it, and its cost."""

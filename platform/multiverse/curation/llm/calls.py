@@ -59,4 +59,6 @@ class LLMError(RuntimeError):
 
 
 class EndpointError(LLMError):
-    """The endpoint takes no call of ours: key, model, credit or a long pause. No row is at fault; stop the job."""
+    """The LLM takes no call of ours: key, model, credit, a long pause, or an engine that is gone. No row is at fault;
+    stop the job.
+    """

@@ -1,16 +1,19 @@
-"""Configuration of the LLM: endpoint, limits, prices, cache."""
+"""Configuration of the LLM: an endpoint or an engine of the worker's own, limits, prices, cache."""
 
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
 from multiverse.config import ConfigError, Configuration
 from multiverse.serving.access.access import is_loopback
 from multiverse.serving.access.shares import share
+
+if TYPE_CHECKING:
+    from multiverse.engine.config import EngineConfig
 
 _ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?(/[^\s?#@]*)?", re.ASCII | re.IGNORECASE)
 
@@ -27,15 +30,32 @@ class Prices(BaseModel):
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
-class LLMConfig(Configuration):
-    """An endpoint that speaks OpenAI's chat completions, and how it is used."""
+class LLMUse(Configuration):
+    """How any LLM is used."""
 
+    concurrency: int = Field(64, ge=1, description="Calls in flight at the same time.")
+    prices: Prices = Prices()
+    cache_dir: Path | None = Field(None, description="Where answers are kept for the next run; default: nowhere.")
+    temperature: float | None = Field(
+        0.0, ge=0, le=2, description="Of the stages' calls; null: not sent, for models that refuse it."
+    )
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _from_where_it_is_read(cls, path: Path | None) -> Path | None:
+        # Workers run in folders of their own.
+        return None if path is None else path.expanduser().absolute()
+
+
+class LLMConfig(LLMUse):
+    """An endpoint that speaks OpenAI's chat completions."""
+
+    kind: Literal["endpoint"] = "endpoint"
     base_url: str = Field(description="What stands before /chat/completions: https://api.openai.com/v1.")
     model: str = Field(min_length=1, description="The model's name there.")
     key_env: str | None = Field(
         None, min_length=1, description="Environment variable with the API key; default: no key is sent."
     )
-    concurrency: int = Field(64, ge=1, description="Calls in flight at the same time.")
     requests_per_minute: float | None = Field(None, gt=0, description="Sent evenly. Default: no limit.")
     tokens_per_minute: float | None = Field(
         None, gt=0, description="Of prompts and answers; an answer counts as max_tokens until it is there."
@@ -48,17 +68,12 @@ class LLMConfig(Configuration):
         6, ge=1, description="Failures after which a call is given up. 429 is none; the deadline bounds it."
     )
     backoff_seconds: float = Field(1.0, gt=0, description="Mean pause before the first retry; it doubles, up to 60 s.")
-    prices: Prices = Prices()
-    cache_dir: Path | None = Field(None, description="Where answers are kept for the next run; default: nowhere.")
     structured: Literal["json_schema", "guided_json", "none"] = Field(
         "json_schema",
         description="How a schema is sent: OpenAI's response_format, vLLM's structured_outputs, or not at all.",
     )
     length_field: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What the endpoint calls the limit of an answer: OpenAI's newer models the second."
-    )
-    temperature: float | None = Field(
-        0.0, ge=0, le=2, description="Of the stages' calls; null: not sent, for models that refuse it."
     )
 
     @field_validator("base_url")
@@ -68,12 +83,6 @@ class LLMConfig(Configuration):
         if not _ADDRESS.fullmatch(value):
             raise ValueError("must be an http:// or https:// address without user, query and fragment")
         return value.rstrip("/")
-
-    @field_validator("cache_dir")
-    @classmethod
-    def _from_where_it_is_read(cls, path: Path | None) -> Path | None:
-        # Workers run in folders of their own.
-        return None if path is None else path.expanduser().absolute()
 
     @property
     def loopback(self) -> bool:
@@ -109,3 +118,71 @@ class LLMConfig(Configuration):
                 "tokens_per_minute": tokens,
             }
         )
+
+
+class LocalModel(Configuration):
+    """A model that vLLM runs in the worker's own process. None: vLLM decides."""
+
+    model: str = Field(
+        min_length=1, description="A prepared directory, or anything that `multiverse prepare` takes: builtin:, s3://."
+    )
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    max_model_len: int | None = Field(
+        None, ge=64, description="Tokens of a prompt and its answer; default: the model's positions."
+    )
+    kv_cache_gib: float = Field(2.0, gt=0, description="Size of the KV cache.")
+    max_num_seqs: int = Field(64, ge=1, description="Calls that are decoded at the same time; more wait.")
+    enforce_eager: bool = Field(False, description="True: no compilation; starts sooner, decodes slower.")
+    tensor_parallel_size: int = Field(1, ge=1)
+    threads: int | None = Field(None, ge=1, description="CPU threads.")
+
+    @field_validator("model")
+    @classmethod
+    def _directory_from_where_it_is_read(cls, model: str) -> str:
+        directory = Path(model).expanduser()
+        return str(directory.absolute()) if directory.is_dir() else model
+
+    def engine_config(self) -> "EngineConfig":
+        """The engine's settings, equal where one engine can serve both. Prepares the model first if it is not.
+
+        Raises ValueError as `multiverse.models.prepare.prepare` does.
+        """
+        from multiverse.engine.config import EngineConfig
+        from multiverse.models.prepare import prepared
+
+        return EngineConfig(
+            model=prepared(self.model, self.dtype),
+            dtype=self.dtype,
+            max_model_len=self.max_model_len,
+            kv_cache_bytes=int(self.kv_cache_gib * 2**30),
+            max_num_seqs=self.max_num_seqs,
+            enforce_eager=self.enforce_eager,
+            tensor_parallel_size=self.tensor_parallel_size,
+            threads=self.threads,
+        )
+
+
+class EngineLLMConfig(LLMUse, LocalModel):
+    """A model that runs in each worker, as the LLM."""
+
+    kind: Literal["engine"] = "engine"
+
+    def share(self, workers: int) -> "EngineLLMConfig":
+        """One worker's part: all of it, since each has an engine of its own."""
+        return self
+
+
+def _of_its_kind(value: Any) -> Any:
+    """``kind`` says which; pydantic's own union of this sort writes it into the paths of its errors."""
+    match value:
+        case {"kind": "engine"}:
+            return EngineLLMConfig.model_validate(value)
+        case {"kind": kind} if kind != "endpoint":
+            raise ValueError("its kind must be 'endpoint' or 'engine'")
+        case dict():
+            return LLMConfig.model_validate(value)
+    return value
+
+
+AnyLLMConfig = Annotated[LLMConfig | EngineLLMConfig, BeforeValidator(_of_its_kind)]
+"""What a configuration says of the LLM; without ``kind``, an endpoint."""

@@ -60,6 +60,8 @@ class Endpoint:
     """
 
     def __init__(self, config: LLMConfig, accounting: Accounting) -> None:
+        self.identity = f"{config.model} {config.structured}"
+        """All that decides what a call is answered, beside the call: how a schema is sent does too."""
         self._config = config
         self._accounting = accounting
         self._key = config.key()

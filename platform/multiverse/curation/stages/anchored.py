@@ -22,7 +22,7 @@ from multiverse.curation.chain.sentences import Sentence, split
 from multiverse.curation.checks.distance import normalized_distance
 from multiverse.curation.checks.figures import row_figures
 from multiverse.curation.checks.findings import check_grammar, check_numbering, check_outlines
-from multiverse.curation.llm.calls import LLM
+from multiverse.curation.llm.calls import LLM, EndpointError, LLMError
 from multiverse.curation.stages.conversation import Asking, Conversation
 from multiverse.curation.stages.outcome import Curated, RowRejectedError, Spent
 from multiverse.curation.stages.prompts import load_prompts
@@ -38,10 +38,10 @@ _SHOWN_BRANCH = 400
 class Scorer(Protocol):
     """The independence check's language model."""
 
-    async def gap(self, question: str, before: str, branches: Sequence[str]) -> float:
+    async def gap(self, question: str, before: str, branches: Sequence[str]) -> float | None:
         """Nats per token by which the branches are predicted worse if they do not see those before them: their mean.
 
-        question, before: what all of them see.
+        question, before: what all of them see. None: too long to be measured. Raises LLMError.
         """
         ...
 
@@ -50,7 +50,8 @@ class Scorer(Protocol):
 class Settings:
     """min_saving: characters that a block must take off the critical path. rewrite_openings: part (d) of the mode.
 
-    max_gap: nats per token above which a block is made sequential again, where there is a scorer.
+    max_gap: nats per token above which a block is made sequential again, where there is a scorer; one that cannot be
+    measured stays.
     """
 
     asking: Asking = field(default_factory=Asking)
@@ -91,7 +92,7 @@ async def curate(
         dependencies_schema(steps),
     )
     body = group(sentences, steps, dependencies, settings.min_saving)
-    gaps: dict[str, float] = {}
+    gaps: dict[str, float | None] = {}
     merged = 0
     if scorer is not None:
         body, gaps, merged = await _independent(question, sentences, body, scorer, settings.max_gap)
@@ -149,16 +150,22 @@ def _described(step: Step) -> str:
 
 async def _independent(
     question: str, sentences: Sequence[Sentence], body: Body, scorer: Scorer, max_gap: float
-) -> tuple[Body, dict[str, float], int]:
+) -> tuple[Body, dict[str, float | None], int]:
     """``body`` without the blocks whose branches lean on each other; the gaps by sentences (``"4-9"``)."""
-    gaps: dict[str, float] = {}
+    gaps: dict[str, float | None] = {}
     dependent = []
     for block in blocks(body):
         ranges = [(first_sentence(branch.body), last_sentence(branch.body)) for branch in block.branches]
         texts = ["".join(one.text for one in sentences[begin:end]) for begin, end in ranges]
         before = "".join(one.text for one in sentences[: ranges[0][0]])
-        gap = gaps[f"{ranges[0][0] + 1}-{ranges[-1][1]}"] = await scorer.gap(question, before, texts)
-        if gap > max_gap:
+        try:
+            gap = await scorer.gap(question, before, texts)
+        except EndpointError:
+            raise
+        except LLMError as error:
+            raise RowRejectedError("independence", str(error), error.retryable) from error
+        gaps[f"{ranges[0][0] + 1}-{ranges[-1][1]}"] = gap
+        if gap is not None and gap > max_gap:
             dependent.append(block)
     return merge(body, dependent), gaps, len(dependent)
 
@@ -186,7 +193,7 @@ def _assembled(
     return assembled
 
 
-def _curated(chain: str, assembled: Assembled, gaps: dict[str, float], merged: int) -> Curated:
+def _curated(chain: str, assembled: Assembled, gaps: dict[str, float | None], merged: int) -> Curated:
     sequential = flatten_text(assembled.text)
     if not assembled.diff and sequential != chain:
         raise RowRejectedError("assembly", "the chain is not restored")

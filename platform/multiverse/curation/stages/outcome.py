@@ -36,8 +36,8 @@ class Curated:
     """chain: structured. sequential: the AR twin; in anchored mode the chain as it came, but for rewritten openings.
 
     diff: unified, of what differs from the chain as it came ("" if nothing). distance: normalized edit distance to it.
-    gaps: per block that was looked at, the independence check's figure in nats per token, those made sequential again
-    (``merged`` blocks) included; empty without that check.
+    gaps: per block that was looked at, the independence check's figure in nats per token (None: too long to be
+    measured), those made sequential again (``merged`` blocks) included; empty without that check.
     """
 
     chain: str
@@ -45,7 +45,7 @@ class Curated:
     diff: str
     distance: float
     figures: RowFigures
-    gaps: Mapping[str, float]
+    gaps: Mapping[str, float | None]
     merged: int
 
 
