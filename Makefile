@@ -32,7 +32,7 @@ endef
 torch_source = $$($(1) install --dry-run --quiet --no-deps --ignore-installed '$(TORCH)' >/dev/null 2>&1 || \
 	echo --index-url $(TORCH_INDEX))
 
-.PHONY: help venv demo test test-all lint format docs bench lock clean
+.PHONY: help venv demo pipeline test test-all lint format docs bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ $(VENV)/.installed: $(VENV)/.packages pyproject.toml
 
 demo: venv ## the whole system on this machine, in one command
 	$(BIN)/python -m multiverse.demo
+
+pipeline: venv ## curate, train, serve and evaluate, small, with the built-in model: about ten minutes
+	$(BIN)/python -m multiverse.pipeline
 
 test: venv ## tests that take seconds each
 	$(BIN)/python -m pytest -m "not slow"

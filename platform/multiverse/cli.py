@@ -149,21 +149,26 @@ def tasks(
     seed: Annotated[int, typer.Option(help="Another seed, other tasks.")] = 0,
     families: Annotated[str | None, typer.Option(help="Some only, with commas between (docs/tasks.md).")] = None,
     natural: Annotated[int, typer.Option(min=0, help="Natural questions besides, answered by --model.")] = 0,
+    sequential: Annotated[bool, typer.Option("--sequential", help="Chains without structure, for curation.")] = False,
     model: Model = None,
 ) -> None:
     """Generate small tasks with worked answers, as many of each family; see docs/tasks.md."""
     from multiverse.commands.tasks import write_tasks
 
     with _said_plainly():
-        written = write_tasks(out, families.split(",") if families else None, split, count, seed, natural, model)
+        chosen = families.split(",") if families else None
+        written = write_tasks(out, chosen, split, count, seed, natural, model, sequential)
     typer.echo(f"{written} rows in {out}", err=True)
 
 
 @app.command()
 def curate(
-    config: curation.ConfigFile,
     source: curation.Source = None,
     out: curation.Out = None,
+    config: curation.ConfigFile = None,
+    base_url: curation.BaseUrl = None,
+    llm: curation.Model = None,
+    key_env: curation.KeyEnv = None,
     estimate: curation.Estimate = False,
     as_json: AsJson = False,
 ) -> None:
@@ -172,7 +177,7 @@ def curate(
     The same command goes on where a run stopped, and pays for no answer twice.
     """
     with _said_plainly():
-        curation.run(config, source, out, estimate, as_json)
+        curation.run(curation.load(config, source, out, base_url, llm, key_env), estimate, as_json)
 
 
 @app.command()

@@ -8,21 +8,45 @@ from typing import Annotated, Any
 
 import typer
 
-ConfigFile = Annotated[Path, typer.Option("--config", help="YAML with the fields of CurateConfig.")]
-Source = Annotated[str | None, typer.Argument(help="In place of the configuration's `source`.")]
-Out = Annotated[str | None, typer.Argument(help="In place of the configuration's `out`.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML with the fields of CurateConfig.")]
+Source = Annotated[str | None, typer.Argument(metavar="[IN]", help="Rows; in place of the configuration's `source`.")]
+Out = Annotated[str | None, typer.Argument(metavar="[OUT]", help="In place of the configuration's `out`.")]
+BaseUrl = Annotated[str | None, typer.Option("--base-url", help="Without --config: an OpenAI-compatible endpoint.")]
+Model = Annotated[str | None, typer.Option("--model", help="Without --config: its model, or one to run here.")]
+KeyEnv = Annotated[str | None, typer.Option("--key-env", help="Environment variable with the endpoint's API key.")]
 Estimate = Annotated[bool, typer.Option("--estimate", help="Take rows in, print what the run will come to, and end.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 
 
-def run(config_path: Path, source: str | None, out: str | None, only_estimate: bool, as_json: bool) -> None:
+def load(
+    path: Path | None, source: str | None, out: str | None, base_url: str | None, model: str | None, key_env: str | None
+) -> Any:
+    """The configuration of a file, or of a command line without one. Raises ConfigError."""
+    from multiverse.config import DEFAULT_MODEL, ConfigError
+    from multiverse.curation.job.config import CurateConfig
+
+    if path is not None:
+        if base_url or model or key_env:
+            raise ConfigError("--config names the LLM: leave --base-url, --model and --key-env out")
+        return CurateConfig.load(path, source=source, out=out)
+    if source is None or out is None:
+        raise ConfigError("name a configuration with --config, or give IN and OUT")
+    llm: dict[str, Any] = {"kind": "engine", "model": model or DEFAULT_MODEL}
+    if base_url is not None:
+        if model is None:
+            raise ConfigError("--base-url needs --model, the model's name there")
+        llm = {"base_url": base_url, "model": model, "key_env": key_env}
+    if not out.startswith("s3://"):
+        llm["cache_dir"] = str(Path(out) / "cache")
+    return CurateConfig.of({"source": source, "out": out, "llm": llm}, "command line")
+
+
+def run(config: Any, only_estimate: bool, as_json: bool) -> None:
     """Raises ValueError and OSError for what the user can put right, LLMError if the LLM takes no calls."""
     from multiverse.commands.cluster import connect
-    from multiverse.curation.job.config import CurateConfig
     from multiverse.curation.job.run import curate, plan
     from multiverse.curation.llm.calls import EndpointError
 
-    config = CurateConfig.load(config_path, source=source, out=out)
     intake, left = plan(config)
     rejected = sum(intake.rejected.values())
     typer.echo(
@@ -53,10 +77,17 @@ def job() -> None:
     """The command line of ``jobs/curate.py``."""
 
     def main(
-        config: ConfigFile, source: Source = None, out: Out = None, estimate: Estimate = False, as_json: AsJson = False
+        source: Source = None,
+        out: Out = None,
+        config: ConfigFile = None,
+        base_url: BaseUrl = None,
+        model: Model = None,
+        key_env: KeyEnv = None,
+        estimate: Estimate = False,
+        as_json: AsJson = False,
     ) -> None:
         try:
-            run(config, source, out, estimate, as_json)
+            run(load(config, source, out, base_url, model, key_env), estimate, as_json)
         except (ValueError, OSError) as error:
             print(f"Error: {error}", file=sys.stderr)
             raise typer.Exit(2) from error

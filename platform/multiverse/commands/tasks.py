@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from multiverse.structure.flatten import flatten_text
 from multiverse.training.families import FAMILIES, Task, generate
 from multiverse.training.families.draw import Split
 
@@ -30,8 +31,9 @@ needs the one before. Both are asked about in much the same words. As many tasks
 What is held out is decided problem by problem, by a hash: of all additions, subtractions, words, lists, amounts and so
 on, one in five is held out, and no training task has it in its question, whatever the seed.
 
-`--natural 500` adds natural questions (`training/families/natural.py`), which a base model answers greedily, on the
-engine: a numbered list becomes a block, a short answer stays as it is. They are not graded.
+`--sequential` writes the chains without their structure, as input for curation. `--natural 500` adds natural questions
+(`training/families/natural.py`), which a base model answers greedily, on the engine: a numbered list becomes a block, a
+short answer stays as it is. They are not graded.
 
 This file is written by `make docs`. Below, a task of each family with its worked answer, structured in the first one
 and sequential in all others.
@@ -51,10 +53,13 @@ def write_tasks(
     seed: int,
     natural: int = 0,
     model: str | None = None,
+    sequential: bool = False,
 ) -> int:
     """Tasks of some families, or of all, with up to ``natural`` questions among them that ``model`` has answered.
 
-    Returns how many rows were written. Raises ValueError for a family or a split there is not.
+    sequential: write chains without their structure. Returns how many rows were written.
+
+    Raises ValueError for a family or a split there is not.
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}: must be train or held_out")
@@ -65,6 +70,8 @@ def write_tasks(
     with path.open("w", encoding="utf-8") as lines:
         for place, task in enumerate(tasks):
             row = {"id": f"{split}-{seed}-{place}"} | asdict(task)
+            if sequential:
+                row["chain"] = flatten_text(task.chain)
             lines.write(json.dumps({name: row[name] for name in ROW}) + "\n")
     return len(tasks)
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from multiverse.config import Configuration, read_yaml
-from multiverse.curation.llm.config import LLMConfig
+from multiverse.curation.llm.config import AnyLLMConfig, LocalModel
 
 
 class _Options(BaseModel):
@@ -74,7 +74,10 @@ class CurateConfig(Configuration):
     columns: Columns = Columns()
     selection: Selection = Selection()
     stages: Stages = Stages()
-    llm: LLMConfig
+    llm: AnyLLMConfig
+    independence: LocalModel | None = Field(
+        None, description="The language model of the independence check, in each worker; default: no check."
+    )
     workers: WorkerOptions = WorkerOptions()
     rows_per_part: int = Field(64, ge=1, description="Rows of an output shard: what is done, or done again, at once.")
     max_cost: float | None = Field(None, ge=0, description="Refuse to start if the estimate is above.")
@@ -100,4 +103,8 @@ class CurateConfig(Configuration):
         llm = self.llm.model_dump(mode="json")
         free = {"concurrency", "cache_dir", "key_env", "prices"}
         free |= {name for name in llm if name.endswith(("_seconds", "_per_minute", "_attempts"))}
-        return values | {"llm": {name: value for name, value in llm.items() if name not in free}}
+        free |= {"kv_cache_gib", "max_num_seqs", "threads"}
+        values["llm"] = {name: value for name, value in llm.items() if name not in free}
+        scorer = self.independence
+        values["independence"] = None if scorer is None else [scorer.model, scorer.dtype, scorer.max_model_len]
+        return values

@@ -8,12 +8,13 @@ from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
-from multiverse.curation.job.config import CurateConfig, Stages
+from multiverse.curation.job.config import CurateConfig
 from multiverse.curation.job.intake import read_part
 from multiverse.curation.job.records import Record, curated_record, dead_record, write_part
 from multiverse.curation.llm.accounting import Accounting
 from multiverse.curation.llm.calls import LLM
 from multiverse.curation.llm.client import open_llm
+from multiverse.curation.llm.config import EngineLLMConfig
 from multiverse.curation.stages import anchored
 from multiverse.curation.stages.anchored import Scorer, Settings
 from multiverse.curation.stages.conversation import Asking
@@ -25,9 +26,10 @@ PARTS_AT_ONCE = 4
 """Per worker: while the last rows of a part are waited for, rows of the next are under way."""
 
 
-async def curate_row(row: Row, llm: LLM, stages: Stages, spent: Spent, scorer: Scorer | None = None) -> Curated:
+async def curate_row(row: Row, llm: LLM, config: CurateConfig, spent: Spent, scorer: Scorer | None = None) -> Curated:
     """One row. Raises RowRejectedError, and EndpointError if the LLM takes no calls."""
-    asking = Asking(stages.tries, stages.max_tokens)
+    stages = config.stages
+    asking = Asking(stages.tries, stages.max_tokens, config.llm.temperature)
     settings = Settings(asking, stages.min_saving, stages.rewrite_openings, stages.max_gap)
     curated = await anchored.curate(row.question, row.chain, llm, settings, spent, scorer)
     if not curated.figures.structure.blocks and stages.sequential == "drop":
@@ -47,7 +49,7 @@ class Worker:
         self._loop = asyncio.new_event_loop()
         self._open = AsyncExitStack()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._llm: LLM = self._run(self._open.enter_async_context(open_llm(self._llm_config, self._accounting)))
+        self._llm, self._scorer = self._run(self._start())
         self._gate = self._run(_gate(self._config.workers.rows_at_once or self._llm_config.concurrency))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
@@ -60,6 +62,20 @@ class Worker:
             "worker": [self._id for _ in done],
             "accounting": [asdict(self._accounting) for _ in done],
         }
+
+    async def _start(self) -> tuple[LLM, Scorer | None]:
+        """LLM and independence check; on one engine where they are the same model."""
+        scorer_config, engine = self._config.independence, None
+        if scorer_config is not None:
+            from multiverse.curation.checks.independence import IndependenceScorer
+            from multiverse.curation.llm.local import LocalEngine
+
+            engine = await self._open.enter_async_context(LocalEngine(scorer_config.engine_config()))
+        shared = None
+        if scorer_config is not None and isinstance(self._llm_config, EngineLLMConfig):
+            shared = engine if self._llm_config.engine_config() == scorer_config.engine_config() else None
+        llm = await self._open.enter_async_context(open_llm(self._llm_config, self._accounting, shared))
+        return llm, None if engine is None else IndependenceScorer(engine)
 
     def _run(self, work: Awaitable[Any]) -> Any:
         async def awaited() -> Any:
@@ -83,7 +99,7 @@ class Worker:
         spent, stages = Spent(), self._config.stages
         async with self._gate:
             try:
-                curated = await curate_row(row, self._llm, stages, spent)
+                curated = await curate_row(row, self._llm, self._config, spent, self._scorer)
             except RowRejectedError as rejected:
                 return False, dead_record(row, rejected, spent)
         return True, curated_record(row, curated, spent, stages.mode, anchored.VERSION)
