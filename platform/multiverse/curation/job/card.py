@@ -123,7 +123,7 @@ def _markdown(config: CurateConfig, intake: Intake, rows: Sequence[Record], lett
         ),
         "Answers that came from the cache count as when they were made. Dead letters are included.",
     ]
-    if parallel and "chain" in (example := min(parallel, key=lambda row: len(row.get("chain", " " * 10**9)))):
+    if (example := next((row for row in parallel if "chain" in row), None)) is not None:
         text = example["chain"]
         shown = text if len(text) <= _EXAMPLE else f"{text[:_EXAMPLE]}\n[...]"
         fence = "`" * 3

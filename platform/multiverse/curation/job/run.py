@@ -1,5 +1,7 @@
 """The run: input, estimate, Ray Data over the parts, the data card."""
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +10,7 @@ from multiverse.config import ConfigError
 from multiverse.curation.job.config import CurateConfig
 from multiverse.curation.job.intake import Intake, take_in
 from multiverse.curation.job.records import DEAD, from_lines, read_done, to_lines
-from multiverse.curation.job.worker import PARTS_AT_ONCE, Worker
+from multiverse.curation.job.worker import PARTS_AT_ONCE, Report, Worker
 from multiverse.curation.llm.accounting import Accounting, Estimate, Figures, StageNeed, estimate
 from multiverse.curation.llm.calls import EndpointError
 from multiverse.storage import Folder, Prefix, open_folder
@@ -83,10 +85,12 @@ def curate(config: CurateConfig, tell: Callable[[Progress], None] = lambda _: No
     before = read_done(folder)
     left = pending(folder, intake)
     counted = {part: (done.curated, done.dead) for part, done in before.items() if part not in left}
-    for row in _results(config, left):
-        counted[row["part"]] = (row["curated"], row["dead"])
-        stages = row["accounting"]["stages"]
-        accounts[row["worker"]] = Accounting({name: _figures(values) for name, values in stages.items()})
+    for report in _reports(config, left):
+        if report.refused:
+            raise EndpointError(report.refused, 0, retryable=False)
+        counted[report.part] = (report.curated, report.dead)
+        stages = report.accounting["stages"]
+        accounts[report.worker] = Accounting({name: _figures(values) for name, values in stages.items()})
         curated, dead = (sum(column) for column in zip(*counted.values(), strict=True))
         tell(Progress(curated + dead, intake.rows, curated, Accounting.merge(accounts.values()).total))
     _gather_dead(folder, intake)
@@ -98,10 +102,9 @@ def curate(config: CurateConfig, tell: Callable[[Progress], None] = lambda _: No
     return Summary(intake.rows + rejected, curated, dead, config.out, Accounting.merge(accounts.values()))
 
 
-def _results(config: CurateConfig, parts: list[int]) -> Iterator[dict[str, Any]]:
-    """What `Worker` gives for each part, as they end."""
+def _reports(config: CurateConfig, parts: list[int]) -> Iterator[Report]:
+    """What workers say of the parts, as they end."""
     import ray
-    from ray.exceptions import RayTaskError
 
     if not parts:
         return
@@ -122,18 +125,11 @@ def _results(config: CurateConfig, parts: list[int]) -> Iterator[dict[str, Any]]
         num_cpus=config.workers.cpus,
         num_gpus=config.workers.gpus or None,
     )
-    try:
-        yield from dataset.iter_rows()
-    except RayTaskError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, EndpointError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        raise cause or error from None
+    for row in dataset.iter_rows():
+        yield Report(**json.loads(row["report"]))
 
 
 def _figures(values: dict[str, Any]) -> Figures:
-    from collections import Counter
-
     return Figures(**{**values, "retries": Counter(values["retries"])})
 
 

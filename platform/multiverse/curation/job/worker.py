@@ -1,18 +1,19 @@
 """One of Ray Data's actors: parts of the input to parts of the output, many rows at a time."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
 
 from multiverse.curation.job.config import CurateConfig
 from multiverse.curation.job.intake import read_part
-from multiverse.curation.job.records import Record, curated_record, dead_record, write_part
+from multiverse.curation.job.records import Done, Record, curated_record, dead_record, write_part
 from multiverse.curation.llm.accounting import Accounting
-from multiverse.curation.llm.calls import LLM
+from multiverse.curation.llm.calls import LLM, EndpointError
 from multiverse.curation.llm.client import open_llm
 from multiverse.curation.llm.config import EngineLLMConfig
 from multiverse.curation.stages import anchored
@@ -37,6 +38,21 @@ async def curate_row(row: Row, llm: LLM, config: CurateConfig, spent: Spent, sco
     return curated
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A part that is done, or that ``refused`` ("" if not) kept from it: why the LLM takes no calls.
+
+    accounting: the worker's, so far.
+    """
+
+    part: int
+    curated: int
+    dead: int
+    refused: str
+    worker: str
+    accounting: dict[str, Any]
+
+
 class Worker:
     """Ray Data calls it from `PARTS_AT_ONCE` threads; all rows are on the one event loop of a thread of its own."""
 
@@ -52,16 +68,25 @@ class Worker:
         self._llm, self._scorer = self._run(self._start())
         self._gate = self._run(_gate(self._config.workers.rows_at_once or self._llm_config.concurrency))
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """batch: numbers of parts. Gives per part what it came to, and this worker's accounting so far."""
-        done = [self._run(self._part(int(part))) for part in batch["part"]]
-        return {
-            "part": [one.part for one in done],
-            "curated": [one.curated for one in done],
-            "dead": [one.dead for one in done],
-            "worker": [self._id for _ in done],
-            "accounting": [asdict(self._accounting) for _ in done],
-        }
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """batch: numbers of parts. Gives per part JSON of a `Report`."""
+        return {"report": [json.dumps(asdict(self._report(int(part)))) for part in batch["part"]]}
+
+    def _report(self, part: int) -> Report:
+        curated = dead = 0
+        refused = ""
+        try:
+            done: Done = self._run(self._part(part))
+            curated, dead = done.curated, done.dead
+        except EndpointError as error:
+            refused = str(error)
+        return Report(part, curated, dead, refused, self._id, asdict(self._accounting))
+
+    def __del__(self) -> None:
+        """Ray Data lets go of a worker before its process ends: then engines stop."""
+        if self._loop.is_running():
+            self._run(self._open.aclose())
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _start(self) -> tuple[LLM, Scorer | None]:
         """LLM and independence check; on one engine where they are the same model."""
@@ -83,7 +108,7 @@ class Worker:
 
         return asyncio.run_coroutine_threadsafe(awaited(), self._loop).result()
 
-    async def _part(self, part: int) -> Any:
+    async def _part(self, part: int) -> Done:
         rows = await asyncio.to_thread(read_part, self._folder, part)
         try:
             async with asyncio.TaskGroup() as group:
@@ -109,8 +134,10 @@ async def _gate(rows: int) -> asyncio.Semaphore:
     return asyncio.Semaphore(rows)
 
 
-def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
+    """One of them; an `EndpointError` if there is any."""
+    refused, others = errors.split(EndpointError)
+    group: BaseException = refused or others or errors
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group if isinstance(group, Exception) else errors
