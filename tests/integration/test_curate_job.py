@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from tests.integration.llm_server import Body, Server, always, llm_server, no_fa
 from tests.integration.object_store import object_store
 from tests.integration.ray_head import BIN, ray_head
 from tests.unit.curation.scripted import bad_answer, good_answer
+from tests.unit.training.tiny_run import tiny_config, tiny_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -316,3 +318,21 @@ def test_the_job_is_submitted_with_the_working_directory_alone(
         )
     assert job.returncode == 0, job.stdout[-3000:]
     assert '"curated": 30' in job.stdout
+
+
+def test_what_was_curated_trains(root: Path, cluster: dict[str, str], source: Path, tmp_path: Path) -> None:
+    with llm_server(good) as server:
+        longest = {"rows": 40, "max_characters": 600, "duplicates": True}
+        run(cluster, config(tmp_path, source, server.url, selection=longest))
+    rows = {"rows": str(tmp_path / "out" / "rows"), "max_tokens": 2000}
+    passes = {"kind": "multiverse", "passes": 2}
+    training = tiny_config(tiny_model(tmp_path), tmp_path, data=rows, curriculum=passes, out=str(tmp_path / "trained"))
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(training.model_dump(mode="json")))
+    command = [sys.executable, "jobs/train.py", "--config", str(path), "--json"]
+    job = subprocess.run(command, cwd=root, env=cluster, capture_output=True, text=True, timeout=300)
+    assert job.returncode == 0, job.stdout[-2000:] + job.stderr[-2000:]
+    summary = json.loads(job.stdout.splitlines()[-1])
+    assert (summary["finished"], summary["step"]) == (True, 20)
+    assert "40 rows: 40 kept" in job.stdout + job.stderr
+    assert (Path(summary["model"]) / "multiverse.json").is_file()

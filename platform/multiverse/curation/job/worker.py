@@ -134,10 +134,10 @@ async def _gate(rows: int) -> asyncio.Semaphore:
     return asyncio.Semaphore(rows)
 
 
-def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
+def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:
     """One of them; an `EndpointError` if there is any."""
     refused, others = errors.split(EndpointError)
     group: BaseException = refused or others or errors
     while isinstance(group, BaseExceptionGroup):
         group = group.exceptions[0]
-    return group if isinstance(group, Exception) else errors
+    return group
