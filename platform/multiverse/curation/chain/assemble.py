@@ -4,9 +4,7 @@ Flattening what comes out gives the chain back, byte for byte: that is checked f
 branches were rewritten, it gives the chain with just those words replaced.
 """
 
-import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from multiverse.curation.chain.groups import Block, Body, Span, blocks, first_sentence
 from multiverse.curation.chain.plan import BlockTexts, Opening
@@ -20,15 +18,7 @@ class AssemblyError(ValueError):
     """A chain that has no structured form, or would not be restored from it; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Assembled:
-    """text: the structured chain. diff: unified, of the chain's lines in which openings were rewritten, "" if none."""
-
-    text: str
-    diff: str
-
-
-def assemble(chain: str, sentences: Sequence[Sentence], body: Body, texts: Sequence[BlockTexts]) -> Assembled:
+def assemble(chain: str, sentences: Sequence[Sentence], body: Body, texts: Sequence[BlockTexts]) -> str:
     """The structured form of ``chain``; without blocks in ``body`` that is the chain itself.
 
     body: all sentences in order. texts: one per block, in the order of forks.
@@ -56,17 +46,20 @@ def assemble(chain: str, sentences: Sequence[Sentence], body: Body, texts: Seque
         raise AssemblyError(f"the structured chain is not valid: {error}") from error
     if restored != expected:
         raise AssemblyError(f"the chain is not restored: {_difference(restored, expected)}")
-    return Assembled(text, _diff(chain, expected))
+    return text
 
 
-def check_chain(chain: str) -> None:
-    """Raises AssemblyError if a chain cannot be structured, whatever the plan: before any model is asked."""
+def check_chain(chain: str, name: str = "the chain") -> None:
+    """Raises AssemblyError if a chain cannot be structured, whatever the plan: before any model is asked.
+
+    name: of the chain, or of a part of it, in the message.
+    """
     if found := TAG_PATTERN.search(chain):
-        raise AssemblyError(f"the chain holds the tag {found.group()} at character {found.start()}")
+        raise AssemblyError(f"{name} holds the tag {found.group()} at character {found.start()}")
     try:
         chain.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise AssemblyError(f"the chain is no UTF-8: a lone surrogate at character {error.start}") from error
+        raise AssemblyError(f"{name} is no UTF-8: a lone surrogate at character {error.start}") from error
 
 
 def _openings(forks: Sequence[Block], texts: Sequence[BlockTexts]) -> dict[int, Opening]:
@@ -120,8 +113,3 @@ def _difference(found: str, expected: str) -> str:
     pairs = enumerate(zip(found, expected, strict=False))
     at = next((index for index, (one, other) in pairs if one != other), min(len(found), len(expected)))
     return f"from character {at} on there is {found[at : at + 40]!r} instead of {expected[at : at + 40]!r}"
-
-
-def _diff(before: str, after: str) -> str:
-    lines = difflib.unified_diff(before.split("\n"), after.split("\n"), "chain", "rewritten", n=0, lineterm="")
-    return "\n".join(lines) if before != after else ""

@@ -65,6 +65,12 @@ def first_sentence(body: Body) -> int:
     return node.begin if isinstance(node, Span) else first_sentence(node.branches[0].body)
 
 
+def last_sentence(body: Body) -> int:
+    """The number, from 1, of the sentence that a body ends with."""
+    node = body[-1]
+    return node.end if isinstance(node, Span) else last_sentence(node.branches[-1].body)
+
+
 @dataclass(frozen=True, slots=True)
 class _Unit:
     """A step with its blocks found. ``length``: characters of its critical path."""

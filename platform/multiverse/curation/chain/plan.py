@@ -31,8 +31,9 @@ LONGEST_OPENING = 80
 OPENING_WORDS = 8
 MOST_STEPS = 200
 
-_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
-_NUMBERED = re.compile(r"\d+(?:\.\d+)*[.:)]\s")
+_FENCED = re.compile(r"\s*```[a-z]*\s*\n(.*)\n\s*```\s*", re.DOTALL)
+NUMBERED = re.compile(r"\d+(?:\.\d+)*[.:)]\s")
+"""A text that begins with a number of its own, as list items do."""
 
 
 class PlanError(ValueError):
@@ -52,7 +53,7 @@ def _one_line(text: str) -> str:
 
 
 def _no_number(text: str) -> str:
-    if _NUMBERED.match(text):
+    if NUMBERED.match(text):
         raise ValueError("must not begin with a number: numbers are written by code")
     return text
 
@@ -75,11 +76,13 @@ OpeningText = Annotated[
 ]
 
 
-class _Reply(BaseModel):
+class ReplyModel(BaseModel):
+    """The JSON object of an answer."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class SubStepReply(_Reply):
+class SubStepReply(ReplyModel):
     title: Title = Field(description="What it does, in a few words.")
     first: Number = Field(description="Its first sentence.")
     last: Number = Field(description="Its last sentence.")
@@ -89,11 +92,11 @@ class StepReply(SubStepReply):
     sub_steps: list[SubStepReply] = Field(default=[], max_length=MOST_STEPS, description="Its parts, if it has any.")
 
 
-class StepsReply(_Reply):
+class StepsReply(ReplyModel):
     steps: list[StepReply] = Field(min_length=1, max_length=MOST_STEPS, description="The steps, in reading order.")
 
 
-class DependenciesReply(_Reply):
+class DependenciesReply(ReplyModel):
     needs: dict[str, Annotated[list[Number], Field(max_length=MOST_STEPS)]] = Field(
         description="For every step and sub-step the earlier ones of its level whose results it uses."
     )
@@ -102,13 +105,13 @@ class DependenciesReply(_Reply):
     )
 
 
-class OpeningReply(_Reply):
+class OpeningReply(ReplyModel):
     branch: Number
     original: OpeningText = Field(description="The first words of the branch, exactly as they stand there.")
     rewrite: OpeningText = Field(description="What stands there instead, without leaning on another branch.")
 
 
-class BlockReply(_Reply):
+class BlockReply(ReplyModel):
     outlines: list[OutlineText] = Field(
         min_length=2, max_length=MOST_STEPS, description="Per branch what it will do, not how, and no results."
     )
@@ -120,7 +123,7 @@ class BlockReply(_Reply):
     )
 
 
-class TextsReply(_Reply):
+class TextsReply(ReplyModel):
     blocks: list[BlockReply] = Field(max_length=MOST_STEPS, description="Every block, in the order of their forks.")
 
 
@@ -183,7 +186,7 @@ def steps_schema(sentences: int) -> dict[str, Any]:
 def dependencies_schema(steps: Sequence[Step]) -> dict[str, Any]:
     """The JSON schema of the answer about the dependencies of ``steps``: each of them once, in order."""
     schema = DependenciesReply.model_json_schema()
-    names = [label(number) for number in _numbers(steps)]
+    names = [label(number) for number in numbers(steps)]
     earlier = {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": len(steps)}
     schema["properties"]["needs"] = {
         "type": "object",
@@ -213,7 +216,7 @@ def texts_schema(blocks: Sequence[Sequence[str]], openings: bool = True) -> dict
 
 def read_steps(reply: str, sentences: int) -> tuple[Step, ...]:
     """The steps of a chain of so many sentences. Raises PlanError if they are not in order, apart and inside of it."""
-    found = _read(StepsReply, reply).steps
+    found = read_reply(StepsReply, reply).steps
     ends = _ends([(step.first, step.last) for step in found], "steps", 1, sentences, sentences)
     steps = []
     for index, (step, end) in enumerate(zip(found, ends, strict=True)):
@@ -230,8 +233,8 @@ def read_dependencies(reply: str, steps: Sequence[Step]) -> Dependencies:
 
     Raises PlanError unless each is there, and names earlier ones of its level only.
     """
-    found = _read(DependenciesReply, reply)
-    names = {label(number): number for number in _numbers(steps)}
+    found = read_reply(DependenciesReply, reply)
+    names = {label(number): number for number in numbers(steps)}
     if missing := [name for name in names if name not in found.needs]:
         raise PlanError(f"needs.{missing[0]} is missing: every step and sub-step must be there, if only with []")
     if unknown := [name for name in found.needs if name not in names]:
@@ -274,7 +277,7 @@ def read_texts(reply: str, blocks: Sequence[Sequence[str]]) -> tuple[BlockTexts,
     blocks: per block, in the order of forks, the first sentence of each branch.
     Raises PlanError if blocks or outlines are too few or too many, or an opening is not how its branch begins.
     """
-    found = _read(TextsReply, reply).blocks
+    found = read_reply(TextsReply, reply).blocks
     if len(found) != len(blocks):
         raise PlanError(f"blocks has {len(found)} items: must have {len(blocks)}, one per block")
     return tuple(
@@ -283,14 +286,19 @@ def read_texts(reply: str, blocks: Sequence[Sequence[str]]) -> tuple[BlockTexts,
     )
 
 
-_ReplyType = TypeVar("_ReplyType", bound=_Reply)
+_ReplyType = TypeVar("_ReplyType", bound=ReplyModel)
 
 
-def _read(kind: type[_ReplyType], reply: str) -> _ReplyType:
-    """The answer, which may stand in a Markdown code block."""
+def unfenced(reply: str) -> str:
+    """The answer without the Markdown code block that it may stand in."""
     fenced = _FENCED.fullmatch(reply)
+    return fenced.group(1) if fenced else reply
+
+
+def read_reply(kind: type[_ReplyType], reply: str) -> _ReplyType:
+    """The answer in JSON, which may stand in a Markdown code block. Raises PlanError if it is no such object."""
     try:
-        value = from_json((fenced.group(1) if fenced else reply).encode("utf-8"), allow_inf_nan=False)
+        value = from_json(unfenced(reply).encode("utf-8"), allow_inf_nan=False)
     except ValueError as error:
         raise PlanError(f"the reply is no JSON: {error}") from error
     if not isinstance(value, dict):
@@ -315,13 +323,13 @@ def _ends(spans: Sequence[tuple[int, int]], where: str, first: int, last: int, e
     return [begin - 1 for begin, _ in spans[1:]] + [end] if spans else []
 
 
-def _numbers(steps: Sequence[Step]) -> list[tuple[int, ...]]:
+def numbers(steps: Sequence[Step]) -> list[tuple[int, ...]]:
     """Of all steps and their parts, from 1, each step before its parts."""
-    numbers: list[tuple[int, ...]] = []
+    found: list[tuple[int, ...]] = []
     for number, step in enumerate(steps, start=1):
-        numbers.append((number,))
-        numbers += [(number, part) for part in range(1, len(step.parts) + 1)]
-    return numbers
+        found.append((number,))
+        found += [(number, part) for part in range(1, len(step.parts) + 1)]
+    return found
 
 
 def _block_texts(found: BlockReply, branches: Sequence[str], where: str) -> BlockTexts:

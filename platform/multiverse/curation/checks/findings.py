@@ -53,14 +53,22 @@ def check_content(steps: Sequence[tuple[str, str]]) -> list[Finding]:
 
     Each step's normalized edit distance, and that of all together, must be at most `MAX_DISTANCE`.
     """
-    pairs = [(" ".join(source.split()), " ".join(rewritten.split())) for source, rewritten in steps]
-    total = (" ".join(source for source, _ in pairs), " ".join(rewritten for _, rewritten in pairs))
-    named = [(f"step {number}", pair) for number, pair in enumerate(pairs, start=1)] + [("the whole chain", total)]
-    return [
-        Finding("content", f"{name} differs from its source by {distance:.2f}: must be at most {MAX_DISTANCE}")
-        for name, pair in named
-        if (distance := normalized_distance(*pair)) > MAX_DISTANCE
-    ]
+    total = ("\n".join(source for source, _ in steps), "\n".join(rewritten for _, rewritten in steps))
+    named = [(f"step {number}", step) for number, step in enumerate(steps, start=1)] + [("the whole chain", total)]
+    return [finding for name, pair in named for finding in check_step(name, *pair)]
+
+
+def check_step(name: str, source: str, rewritten: str) -> list[Finding]:
+    """`check_content` of one step, which the message calls ``name``."""
+    distance = content_distance(source, rewritten)
+    if distance <= MAX_DISTANCE:
+        return []
+    return [Finding("content", f"{name} differs from its source by {distance:.2f}: must be at most {MAX_DISTANCE}")]
+
+
+def content_distance(source: str, rewritten: str) -> float:
+    """Normalized edit distance; runs of white space count as one space."""
+    return normalized_distance(" ".join(source.split()), " ".join(rewritten.split()))
 
 
 def check_outlines(document: Document, question: str) -> list[Finding]:

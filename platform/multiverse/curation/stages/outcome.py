@@ -1,11 +1,14 @@
 """What becomes of a row: a curated row, or a dead letter with the reason."""
 
+import difflib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from multiverse.curation.checks.figures import RowFigures
+from multiverse.curation.checks.distance import normalized_distance
+from multiverse.curation.checks.figures import RowFigures, row_figures
 from multiverse.curation.llm.calls import Reply
+from multiverse.structure.flatten import flatten_text
 
 
 @dataclass(slots=True)
@@ -49,6 +52,20 @@ class Curated:
     merged: int
 
 
+def curated(chain: str, structured: str, gaps: Mapping[str, float], merged: int) -> Curated:
+    """The row that came of ``chain``. Raises GrammarError if ``structured`` is no structured chain."""
+    sequential = flatten_text(structured)
+    return Curated(
+        chain=structured,
+        sequential=sequential,
+        diff=_diff(chain, sequential),
+        distance=normalized_distance(chain, sequential) if sequential != chain else 0.0,
+        figures=row_figures(structured),
+        gaps=gaps,
+        merged=merged,
+    )
+
+
 class RowRejectedError(Exception):
     """A row that ends as a dead letter. stage: where. reason: why, for people. retryable: another run may do better."""
 
@@ -60,3 +77,8 @@ class RowRejectedError(Exception):
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.reason}"
+
+
+def _diff(before: str, after: str) -> str:
+    lines = difflib.unified_diff(before.split("\n"), after.split("\n"), "chain", "rewritten", n=0, lineterm="")
+    return "\n".join(lines) if before != after else ""

@@ -1,0 +1,41 @@
+"""Chains, steps and blocks as lines of a prompt."""
+
+from collections.abc import Sequence
+
+from multiverse.curation.chain.groups import Block, first_sentence, last_sentence
+from multiverse.curation.chain.plan import Step, label
+from multiverse.curation.chain.sentences import Sentence
+
+_SHOWN_BRANCH = 400
+"""Characters of a branch's beginning that are shown: its sentences stand in the conversation."""
+
+
+def numbered(sentences: Sequence[Sentence]) -> str:
+    """A line per sentence, ``[3] text``; line breaks inside of one are kept."""
+    return "\n".join(f"[{number}] {sentence.text.strip()}" for number, sentence in enumerate(sentences, start=1))
+
+
+def step_lines(steps: Sequence[Step]) -> list[tuple[str, str]]:
+    """Number and description of all steps and sub-steps, in order."""
+    lines = []
+    for number, step in enumerate(steps, start=1):
+        lines.append((label((number,)), _described(step)))
+        lines += [(label((number, place)), _described(part)) for place, part in enumerate(step.parts, start=1)]
+    return lines
+
+
+def block_lines(forks: Sequence[Block], sentences: Sequence[Sentence]) -> str:
+    """Per block its branches: their sentences' numbers, titles and how they begin."""
+    lines = []
+    for number, block in enumerate(forks, start=1):
+        lines.append(f"Block {number}, {len(block.branches)} branches:")
+        for place, branch in enumerate(block.branches, start=1):
+            first, last = first_sentence(branch.body), last_sentence(branch.body)
+            begins = sentences[first].text.strip()[:_SHOWN_BRANCH]
+            titles = "; ".join(branch.titles)
+            lines.append(f'- branch {place}: sentences {first + 1} to {last} ({titles}), begins "{begins}"')
+    return "\n".join(lines)
+
+
+def _described(step: Step) -> str:
+    return f"sentences {step.begin + 1} to {step.end}, {step.title}"
