@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from multiverse.curation.llm.calls import Call, EndpointError, LLMError, Reply
-from multiverse.curation.stages.anchored import Settings, curate
+from multiverse.curation.stages.anchored import curate
 from multiverse.curation.stages.conversation import Asking
 from multiverse.curation.stages.outcome import RowRejectedError, Spent
+from multiverse.curation.stages.settings import Settings
 from multiverse.structure.flatten import flatten_text
 from multiverse.structure.grammar import parse
 from tests.unit.curation.scripted import ScriptedLLM, reply

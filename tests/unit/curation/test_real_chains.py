@@ -110,7 +110,7 @@ def test_the_ideal_plan_gives_a_chain_its_structure_back(shared: Path, number: i
     found = read_steps(json.dumps({"steps": steps}), len(ideal.sentences))
     body = group(ideal.sentences, found, read_dependencies(json.dumps({"needs": needs}), found))
     texts = read_texts(json.dumps({"blocks": ideal.texts}), first_sentences(body, ideal.sentences))
-    assert assemble(chain, ideal.sentences, body, texts).text == inside
+    assert assemble(chain, ideal.sentences, body, texts) == inside
 
 
 @pytest.mark.parametrize("number", CHAINS)
@@ -130,7 +130,7 @@ def restored(chain: str, draw: random.Random) -> str:
     steps_reply, needs_reply = random_replies(draw, len(sentences))
     steps = read_steps(steps_reply, len(sentences))
     body = group(sentences, steps, read_dependencies(needs_reply, steps))
-    return flatten_text(assemble(chain, sentences, body, texts_for(list(blocks(body)))).text)
+    return flatten_text(assemble(chain, sentences, body, texts_for(list(blocks(body)))))
 
 
 def test_solutions_are_split_at_their_lines_at_least(solutions: list[str]) -> None:
@@ -143,7 +143,7 @@ def test_solutions_are_split_at_their_lines_at_least(solutions: list[str]) -> No
 def test_sequential_solutions_stay_as_they_are(solutions: list[str]) -> None:
     for solution in solutions:
         sentences = split(solution)
-        assert assemble(solution, sentences, (Span(0, len(sentences)),), []).text == solution
+        assert assemble(solution, sentences, (Span(0, len(sentences)),), []) == solution
 
 
 def test_random_plans_restore_solutions(solutions: list[str]) -> None:

@@ -10,6 +10,7 @@ from multiverse.curation.job.config import CurateConfig
 from multiverse.curation.job.intake import Intake
 from multiverse.curation.job.plots import HISTOGRAMS, plots
 from multiverse.curation.job.records import DEAD, ROWS, Record, from_lines
+from multiverse.curation.stages.modes import MODES
 from multiverse.storage import Folder, Prefix
 
 CARD = "README.md"
@@ -29,11 +30,11 @@ def write_card(config: CurateConfig, folder: Folder | Prefix, intake: Intake) ->
         for letter in from_lines(folder.read(name))
     ]
     folder.write(CARD, _markdown(config, intake, rows, letters).encode("utf-8"))
-    for name, content in plots(stage_yield(intake, rows, letters), rows).items():
+    for name, content in plots(stage_yield(intake, rows, letters, config.stages.mode), rows).items():
         folder.write(f"card/{name}.png", content)
 
 
-def stage_yield(intake: Intake, rows: Sequence[Record], letters: Sequence[Record]) -> list[tuple[str, int]]:
+def stage_yield(intake: Intake, rows: Sequence[Record], letters: Sequence[Record], mode: str) -> list[tuple[str, int]]:
     """Per stage how many rows came out of it, in order; first all that were read, last those of the output."""
     lost = Counter(letter["stage"] for letter in letters)
     left = intake.read
@@ -41,10 +42,11 @@ def stage_yield(intake: Intake, rows: Sequence[Record], letters: Sequence[Record
     left -= sum(intake.left_out.values())
     if intake.left_out:
         found.append(("selection", left))
-    order = ("source", "decontamination", "duplicates", "chain", "steps", "dependencies", "groups", "texts", "assembly")
-    order += tuple(stage for stage in lost if stage not in order)
+    asked = MODES[mode].STAGES
+    order = ["source", "decontamination", "duplicates", "chain", *asked]
+    order += sorted(stage for stage in lost if stage not in order)
     for stage in order:
-        if lost[stage] or stage in ("steps", "dependencies", "texts"):
+        if lost[stage] or stage in asked:
             left -= lost[stage]
             found.append((stage, left))
     assert left == len(rows), (left, len(rows))
@@ -72,7 +74,7 @@ def _markdown(config: CurateConfig, intake: Intake, rows: Sequence[Record], lett
     parallel = [row for row in rows if row["blocks"]]
     models = sorted({row["model"] for row in rows if row["model"]})
     prompts = sorted({row["prompts"] for row in rows})
-    stages = stage_yield(intake, rows, letters)
+    stages = stage_yield(intake, rows, letters, config.stages.mode)
     reasons = Counter((letter["stage"], _kind(letter["reason"])) for letter in letters)
     everything = [*rows, *letters]
     calls: Counter[str] = Counter()

@@ -16,10 +16,11 @@ from multiverse.curation.llm.accounting import Accounting
 from multiverse.curation.llm.calls import LLM, EndpointError
 from multiverse.curation.llm.client import open_llm
 from multiverse.curation.llm.config import EngineLLMConfig
-from multiverse.curation.stages import anchored
-from multiverse.curation.stages.anchored import Scorer, Settings
 from multiverse.curation.stages.conversation import Asking
+from multiverse.curation.stages.independence import Scorer
+from multiverse.curation.stages.modes import MODES
 from multiverse.curation.stages.outcome import Curated, RowRejectedError, Spent
+from multiverse.curation.stages.settings import Settings
 from multiverse.storage import open_folder
 from multiverse.training.rows import Row
 
@@ -32,7 +33,7 @@ async def curate_row(row: Row, llm: LLM, config: CurateConfig, spent: Spent, sco
     stages = config.stages
     asking = Asking(stages.tries, stages.max_tokens, config.llm.temperature)
     settings = Settings(asking, stages.min_saving, stages.rewrite_openings, stages.max_gap)
-    curated = await anchored.curate(row.question, row.chain, llm, settings, spent, scorer)
+    curated = await MODES[stages.mode].curate(row.question, row.chain, llm, settings, spent, scorer)
     if not curated.figures.structure.blocks and stages.sequential == "drop":
         raise RowRejectedError("groups", "nothing in it can run in parallel")
     return curated
@@ -127,7 +128,7 @@ class Worker:
                 curated = await curate_row(row, self._llm, self._config, spent, self._scorer)
             except RowRejectedError as rejected:
                 return False, dead_record(row, rejected, spent)
-        return True, curated_record(row, curated, spent, stages.mode, anchored.VERSION)
+        return True, curated_record(row, curated, spent, stages.mode, MODES[stages.mode].VERSION)
 
 
 async def _gate(rows: int) -> asyncio.Semaphore:

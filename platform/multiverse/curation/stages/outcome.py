@@ -52,7 +52,7 @@ class Curated:
     merged: int
 
 
-def curated(chain: str, structured: str, gaps: Mapping[str, float], merged: int) -> Curated:
+def curated(chain: str, structured: str, gaps: Mapping[str, float | None], merged: int) -> Curated:
     """The row that came of ``chain``. Raises GrammarError if ``structured`` is no structured chain."""
     sequential = flatten_text(structured)
     return Curated(
