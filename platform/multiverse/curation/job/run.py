@@ -1,10 +1,8 @@
 """The run: input, estimate, Ray Data over the parts, the data card."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from multiverse.config import ConfigError
 from multiverse.curation.job.config import CurateConfig
@@ -89,8 +87,9 @@ def curate(config: CurateConfig, tell: Callable[[Progress], None] = lambda _: No
         if report.refused:
             raise EndpointError(report.refused, 0, retryable=False)
         counted[report.part] = (report.curated, report.dead)
-        stages = report.accounting["stages"]
-        accounts[report.worker] = Accounting({name: _figures(values) for name, values in stages.items()})
+        account = Accounting.of_stages(report.accounting)
+        # Reports of one worker may come in another order than they were made.
+        accounts[report.worker] = max(account, accounts.get(report.worker, account), key=lambda one: one.total.calls)
         curated, dead = (sum(column) for column in zip(*counted.values(), strict=True))
         tell(Progress(curated + dead, intake.rows, curated, Accounting.merge(accounts.values()).total))
     _gather_dead(folder, intake)
@@ -127,10 +126,6 @@ def _reports(config: CurateConfig, parts: list[int]) -> Iterator[Report]:
     )
     for row in dataset.iter_rows():
         yield Report(**json.loads(row["report"]))
-
-
-def _figures(values: dict[str, Any]) -> Figures:
-    return Figures(**{**values, "retries": Counter(values["retries"])})
 
 
 def _gather_dead(folder: Folder | Prefix, intake: Intake) -> None:

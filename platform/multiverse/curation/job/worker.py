@@ -43,7 +43,7 @@ async def curate_row(row: Row, llm: LLM, config: CurateConfig, spent: Spent, sco
 class Report:
     """A part that is done, or that ``refused`` ("" if not) kept from it: why the LLM takes no calls.
 
-    accounting: the worker's, so far.
+    accounting: the worker's so far, by stage.
     """
 
     part: int
@@ -81,7 +81,7 @@ class Worker:
             curated, dead = done.curated, done.dead
         except EndpointError as error:
             refused = str(error)
-        return Report(part, curated, dead, refused, self._id, asdict(self._accounting))
+        return Report(part, curated, dead, refused, self._id, self._accounting.report()["stages"])
 
     def __del__(self) -> None:
         """Ray Data lets go of a worker before its process ends: then engines stop."""

@@ -1,8 +1,8 @@
 """What calls to an LLM came to, and what they will come to."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from multiverse.curation.llm.config import Prices
@@ -68,6 +68,17 @@ class Accounting:
             for stage, figures in account.stages.items():
                 merged.stages[stage] = merged.of(stage) + figures
         return merged
+
+    @classmethod
+    def of_stages(cls, stages: Mapping[str, Mapping[str, Any]]) -> "Accounting":
+        """What `report` gave as ``stages``."""
+        kept = [field.name for field in fields(Figures)]
+        return cls(
+            {
+                stage: Figures(**{name: values[name] for name in kept} | {"retries": Counter(values["retries"])})
+                for stage, values in stages.items()
+            }
+        )
 
     def report(self) -> dict[str, Any]:
         """All figures as JSON takes them: ``total`` and ``stages``."""
