@@ -1,7 +1,6 @@
 """Generated tasks, answered by a served model: is the structure right, and is the answer?"""
 
 import asyncio
-import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,13 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from multiverse.engine.segment import Sampling
+from multiverse.evaluation.statistics import compare
 from multiverse.serving.events import Finished, Result
 from multiverse.serving.request import GenerationRequest, ParallelOptions
 from multiverse.serving.whole import WholeEngine
 from multiverse.structure.grammar import is_document
 from multiverse.training.families import Task, grade
-
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +152,12 @@ def _share(values: Any) -> float:
 
 def difference(ours: Sequence[Answered], theirs: Sequence[Answered], seed: int = 0) -> dict[str, float]:
     """Solved, ours minus theirs, in points, over the same tasks; 95 % interval by paired bootstrap."""
-    pairs = [100.0 * (a.correct - b.correct) for a, b in zip(ours, theirs, strict=True)]
-    draw = random.Random(seed)
-    means = sorted(statistics.fmean(draw.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
-    low, high = means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
-    return {"points": statistics.fmean(pairs), "low": low, "high": high, "tasks": float(len(pairs))}
+    found = compare([item.correct for item in ours], [item.correct for item in theirs], seed)
+    points = found.points
+    return {
+        "points": points.value,
+        "low": points.low,
+        "high": points.high,
+        "p_value": found.p_value,
+        "tasks": float(len(ours)),
+    }

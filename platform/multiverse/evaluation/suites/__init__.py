@@ -1,0 +1,1 @@
+"""Evaluation suites: what they are called, where they come from, and their items."""
