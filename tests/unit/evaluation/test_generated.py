@@ -104,5 +104,5 @@ async def test_a_difference_is_paired_and_its_interval_holds_it() -> None:
     found = difference(ours, theirs)
     assert found["points"] == pytest.approx(25.0)
     assert 5 < found["low"] < 25 < found["high"] < 45
-    assert difference(ours, ours) == {"points": 0.0, "low": 0.0, "high": 0.0, "tasks": 40.0}
+    assert difference(ours, ours) == {"points": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0, "tasks": 40.0}
     assert difference(theirs, ours)["points"] == pytest.approx(-25.0)
