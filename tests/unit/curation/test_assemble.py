@@ -97,9 +97,9 @@ def test_first_words_are_rewritten() -> None:
     assert flatten_text(found) == "Look. Add one. Now add two. Done.\n"
 
 
-def test_several__different_lengths() -> None:
+def test_several_openings_of_different_lengths() -> None:
     texts = BlockTexts(TEXTS.outlines, TEXTS.conclusion, (Opening("Add", "We take"), Opening("Similarly, add", "Add")))
-    assert flatten_text(built(CHAIN, BODY, texts).text) == "Look. We take one. Add two. Done.\n"
+    assert flatten_text(built(CHAIN, BODY, texts)) == "Look. We take one. Add two. Done.\n"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_any_plan_restores_any_chain(chain: str, draw: random.Random) -> None:
     steps = read_steps(replies[0], len(sentences))
     body = group(sentences, steps, read_dependencies(replies[1], steps))
     try:
-        text = assemble(chain, sentences, body, texts_for(list(blocks(body)))).text
+        text = assemble(chain, sentences, body, texts_for(list(blocks(body))))
     except AssemblyError as error:
         assert str(error).startswith(("the chain holds the tag", "the chain is no UTF-8"))
         return
