@@ -177,7 +177,10 @@ class IdealLLM:
             if [self._ranges[number] for number in self._kept(block)] == branches:
                 kept = [path in self._numbers for path in block.paths]
                 outlines = [text for text, is_kept in zip(block.texts["outlines"], kept, strict=True) if is_kept]
-                return {"outlines": [text.translate(NO_RESULTS) for text in outlines], "conclusion": block.texts["conclusion"]}
+                return {
+                    "outlines": [text.translate(NO_RESULTS) for text in outlines],
+                    "conclusion": block.texts["conclusion"],
+                }
         raise AssertionError(f"there was no block with these branches: {branches}")
 
     def _leaf(self, number: str) -> str:

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -11,9 +12,12 @@ from multiverse.curation.chain.assemble import assemble
 from multiverse.curation.chain.groups import Body, Span, blocks, first_sentence, group
 from multiverse.curation.chain.plan import read_dependencies, read_steps, read_texts
 from multiverse.curation.chain.sentences import Sentence, split
+from multiverse.curation.stages import anchored, rewrite
+from multiverse.curation.stages.outcome import Spent
+from multiverse.curation.stages.settings import Settings
 from multiverse.structure import grammar
 from multiverse.structure.flatten import flatten, flatten_text
-from tests.unit.curation.ideal_llm import Ideal
+from tests.unit.curation.ideal_llm import Ideal, IdealLLM
 from tests.unit.curation.plans import random_replies, texts_for
 
 CHAINS = [1, 3, 5, 8, 10, 12, 14, 16, 18, 20, 22, 24]
@@ -53,8 +57,20 @@ def test_the_ideal_plan_gives_a_chain_its_structure_back(shared: Path, number: i
     assert "".join(sentence.text for sentence in ideal.sentences) == chain
     found = read_steps(json.dumps({"steps": steps}), len(ideal.sentences))
     body = group(ideal.sentences, found, read_dependencies(json.dumps({"needs": needs}), found))
-    texts = read_texts(json.dumps({"blocks": [block.texts for block in ideal.blocks]}), first_sentences(body, ideal.sentences))
+    texts = read_texts(
+        json.dumps({"blocks": [block.texts for block in ideal.blocks]}), first_sentences(body, ideal.sentences)
+    )
     assert assemble(chain, ideal.sentences, body, texts) == inside
+
+
+@pytest.mark.parametrize("mode", [anchored, rewrite], ids=lambda mode: mode.VERSION)
+@pytest.mark.parametrize("number", CHAINS)
+async def test_ideal_answers_pass_and_leave_the_chain_as_it_was(shared: Path, number: int, mode: ModuleType) -> None:
+    llm, spent = IdealLLM(thought(shared, number)), Spent()
+    row = await mode.curate("", llm.chain, llm, Settings(), spent)
+    assert (row.sequential, row.diff, row.distance) == (llm.chain, "", 0.0)
+    assert row.figures.structure.blocks >= 2
+    assert all(spent.calls[stage] == 1 for stage in mode.STAGES if stage != "refill")
 
 
 @pytest.mark.parametrize("number", CHAINS)
