@@ -97,7 +97,7 @@ def test_first_words_are_rewritten() -> None:
     assert flatten_text(found) == "Look. Add one. Now add two. Done.\n"
 
 
-def test_several__different_lengths() -> None:
+def test_several_openings_of_different_lengths() -> None:
     texts = BlockTexts(TEXTS.outlines, TEXTS.conclusion, (Opening("Add", "We take"), Opening("Similarly, add", "Add")))
     assert flatten_text(built(CHAIN, BODY, texts)) == "Look. We take one. Add two. Done.\n"
 

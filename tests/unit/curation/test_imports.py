@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-MODULES = ["chain.assemble", "chain.groups", "chain.plan", "chain.sentences"]
-MODULES += ["checks.distance", "checks.figures", "checks.findings", "checks.overlap", "stages.prompts"]
+MODULES = ["checks.distance", "checks.figures", "checks.findings", "checks.overlap"]
+MODULES += ["stages.anchored", "stages.rewrite"]
 HEAVY = {"torch", "transformers", "tokenizers", "vllm", "ray", "openai", "httpx"}
 
 

@@ -3,9 +3,8 @@
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import pytest
 
@@ -13,14 +12,16 @@ from multiverse.curation.chain.assemble import assemble
 from multiverse.curation.chain.groups import Body, Span, blocks, first_sentence, group
 from multiverse.curation.chain.plan import read_dependencies, read_steps, read_texts
 from multiverse.curation.chain.sentences import Sentence, split
+from multiverse.curation.stages import anchored, rewrite
+from multiverse.curation.stages.outcome import Spent
+from multiverse.curation.stages.settings import Settings
 from multiverse.structure import grammar
 from multiverse.structure.flatten import flatten, flatten_text
-from multiverse.structure.tags import LEAD_IN
+from tests.unit.curation.ideal_llm import Ideal, IdealLLM
 from tests.unit.curation.plans import random_replies, texts_for
 
 CHAINS = [1, 3, 5, 8, 10, 12, 14, 16, 18, 20, 22, 24]
 SOLUTIONS = 500
-TITLE = "Try the next case"
 
 
 @pytest.fixture(scope="module")
@@ -37,61 +38,10 @@ def structured(shared: Path, number: int) -> grammar.Document:
     return grammar.parse((shared / "data" / "chains" / f"{number}.xml").read_bytes().decode("utf-8"))
 
 
-@dataclass
-class Ideal:
-    """The answers that give a chain the structure it had, and its sentences: none reaches over a border of it."""
-
-    sentences: list[Sentence]
-    texts: list[dict[str, Any]]
-
-    def level(self, body: grammar.Body, above: str = "") -> tuple[list[dict[str, Any]], dict[str, list[int]]]:
-        """Steps, and what they need: texts and branches what stands right before them or their block."""
-        steps: list[dict[str, Any]] = []
-        needs: dict[str, list[int]] = {}
-
-        def add(first: int, more: dict[str, Any], last: int, before: int) -> None:
-            if len(self.sentences) >= first:
-                steps.append({"title": TITLE, "first": first, "last": len(self.sentences)} | more)
-                needs[f"{above}{len(steps)}"] = list(range(last, before + 1))
-
-        last = 1
-
-        for index, node in enumerate(body):
-            before, first = len(steps), len(self.sentences) + 1
-            if isinstance(node, grammar.Text):
-                self._read(source(body, index, above != ""))
-                add(first, {}, last, before)
-                last = last if len(steps) == before else len(steps)
-                continue
-            assert isinstance(node, grammar.Block)
-            outlines = [outline.text.strip().removeprefix(f"{outline.number}: ") for outline in node.outlines]
-            self.texts.append({"outlines": outlines, "conclusion": node.conclusion.strip()})
-            for path in node.paths:
-                first = len(self.sentences) + 1
-                inner: list[dict[str, Any]] = []
-                if len(path.body) == 1:
-                    self._read(source(path.body, 0, True))
-                else:
-                    inner, inner_needs = self.level(path.body, f"{above}{len(steps) + 1}.")
-                    needs |= inner_needs
-                add(first, {"sub_steps": inner} if inner else {}, last, before)
-            last = before + 1
-        return steps, needs
-
-    def _read(self, text: str) -> None:
-        start = self.sentences[-1].end if self.sentences else 0
-        self.sentences += [Sentence(start + one.start, start + one.end, one.text) for one in split(text)]
-
-
-def source(body: grammar.Body, index: int, in_path: bool) -> str:
-    """What a text of a body leaves in the chain."""
-    node = body[index]
-    assert isinstance(node, grammar.Text)
-    after_block = index > 0 and isinstance(body[index - 1], grammar.Block)
-    text = node.text.removeprefix("\n" if after_block else " " if in_path and index == 0 else "")
-    if index + 1 == len(body):
-        return text.removesuffix("\n") if in_path else text
-    return text.removesuffix(f"{LEAD_IN}\n").removesuffix("\n")
+def thought(shared: Path, number: int) -> str:
+    """What stands in a structured chain's <Think>."""
+    think = next(node for node in structured(shared, number).body if isinstance(node, grammar.Think))
+    return grammar.render(grammar.Document(think.body)).removeprefix("\n").removesuffix("\n")
 
 
 def first_sentences(body: Body, sentences: Sequence[Sentence]) -> list[list[str]]:
@@ -100,17 +50,27 @@ def first_sentences(body: Body, sentences: Sequence[Sentence]) -> list[list[str]
 
 @pytest.mark.parametrize("number", CHAINS)
 def test_the_ideal_plan_gives_a_chain_its_structure_back(shared: Path, number: int) -> None:
-    document = structured(shared, number)
-    think = next(node for node in document.body if isinstance(node, grammar.Think))
-    inside = grammar.render(grammar.Document(think.body)).removeprefix("\n").removesuffix("\n")
+    inside = thought(shared, number)
     chain = flatten_text(inside)
-    ideal = Ideal([], [])
+    ideal = Ideal()
     steps, needs = ideal.level(grammar.parse(inside).body)
     assert "".join(sentence.text for sentence in ideal.sentences) == chain
     found = read_steps(json.dumps({"steps": steps}), len(ideal.sentences))
     body = group(ideal.sentences, found, read_dependencies(json.dumps({"needs": needs}), found))
-    texts = read_texts(json.dumps({"blocks": ideal.texts}), first_sentences(body, ideal.sentences))
+    texts = read_texts(
+        json.dumps({"blocks": [block.texts for block in ideal.blocks]}), first_sentences(body, ideal.sentences)
+    )
     assert assemble(chain, ideal.sentences, body, texts) == inside
+
+
+@pytest.mark.parametrize("mode", [anchored, rewrite], ids=lambda mode: mode.VERSION)
+@pytest.mark.parametrize("number", CHAINS)
+async def test_ideal_answers_pass_and_leave_the_chain_as_it_was(shared: Path, number: int, mode: ModuleType) -> None:
+    llm, spent = IdealLLM(thought(shared, number)), Spent()
+    row = await mode.curate("", llm.chain, llm, Settings(), spent)
+    assert (row.sequential, row.diff, row.distance) == (llm.chain, "", 0.0)
+    assert row.figures.structure.blocks >= 2
+    assert all(spent.calls[stage] == 1 for stage in mode.STAGES if stage != "refill")
 
 
 @pytest.mark.parametrize("number", CHAINS)

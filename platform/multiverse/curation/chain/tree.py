@@ -66,7 +66,13 @@ def groups_schema(steps: Sequence[Step]) -> dict[str, Any]:
     """The JSON schema of the answer about groups of ``steps``, for constrained decoding."""
     schema = GroupsReply.model_json_schema()
     names = [label(number) for number in numbers(steps)]
-    schema["properties"]["groups"]["items"]["items"] = {"type": "string", "enum": names}
+    groups = schema["properties"]["groups"]
+    # A step is in one group at most. A model that cannot stop would otherwise go on up to MOST_STEPS.
+    groups["maxItems"] = min(MOST_STEPS, max(1, len(names) // 2))
+    groups["items"] |= {
+        "items": {"type": "string", "enum": names},
+        "maxItems": min(MOST_STEPS, max(2, len(names))),
+    }
     return schema
 
 

@@ -1,0 +1,49 @@
+"""The prompts' files: a version stays as it is, and what code fills in is documented."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from multiverse.curation.stages import anchored, rewrite
+from multiverse.curation.stages.prompts import load_prompts
+
+DIGESTS = {
+    "anchored-1": "3af1ed500eb34d8bd4d78b1a2e53d2a5c31b17ba1edec918afb74be2b613f68f",
+    "rewrite-1": "b4b3c5462ea71444866755208809dae503a890c05b9bb0d1357a7ec14089147d",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(root: Path) -> Path:
+    return root / "platform" / "multiverse" / "curation" / "stages" / "prompts"
+
+
+def test_all_versions_are_in_the_table(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == set(DIGESTS)
+    assert {anchored.VERSION, rewrite.VERSION} <= set(DIGESTS)
+
+
+@pytest.mark.parametrize(("version", "digest"), DIGESTS.items())
+def test_a_version_stays_as_it_is(version: str, digest: str) -> None:
+    assert load_prompts(version).digest == digest
+
+
+@pytest.mark.parametrize("version", DIGESTS)
+def test_what_is_filled_in_is_documented(folder: Path, version: str) -> None:
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    table = readme.partition(f"| file of `{version}` |")[2].partition("| file of ")[0]
+    rows = re.findall(r"^\| `(\w+)\.md` \|[^|]*\|([^|]*)\|$", table, re.MULTILINE)
+    documented = {name: set(re.findall(r"`(\w+)`", filled)) for name, filled in rows}
+    prompts = load_prompts(version).templates
+    assert documented == {name: set(template.get_identifiers()) for name, template in prompts.items()}
+
+
+@pytest.mark.parametrize("version", DIGESTS)
+def test_a_dollar_is_a_name_or_two_dollars(version: str) -> None:
+    assert all(template.is_valid() for template in load_prompts(version).templates.values())
+
+
+def test_an_unknown_version() -> None:
+    with pytest.raises(ValueError, match=r"^there are no prompts 'anchored-0'$"):
+        load_prompts("anchored-0")
