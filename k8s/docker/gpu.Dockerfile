@@ -22,7 +22,7 @@ COPY --from=build /app /app
 COPY deployments /app/deployments
 COPY jobs /app/jobs
 ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app/platform:/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# What NVIDIA's container runtime goes by.
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# What of the driver NVIDIA's runtime mounts. Which GPUs, only the device plugin says: "all" here would give a head all.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /app
 USER 1000:1000
