@@ -1,4 +1,6 @@
-"""What KubeRay 1.7 refuses beyond its CRDs' schemas (ray-operator/controllers/ray/utils/validation.go), gates at default.
+"""What KubeRay 1.7 refuses beyond its CRDs' schemas (ray-operator/controllers/ray/utils/validation.go).
+
+Its feature gates are taken to be at their defaults.
 
 Where the operator stops at the first fault, `faults` lists all.
 """
@@ -53,7 +55,9 @@ def _cluster(cluster: Object) -> list[str]:
             found.append(f"{name}: restartPolicy with autoscaler v2")
     for group in workers:
         found += _workers(group, autoscaling, v2, cluster.get("rayVersion", ""))
-    variables = {variable["name"]: variable.get("value") for variable in head["template"]["spec"]["containers"][0]["env"]}
+    variables = {
+        variable["name"]: variable.get("value") for variable in head["template"]["spec"]["containers"][0]["env"]
+    }
     if variables.get("RAY_enable_autoscaler_v2") in ("1", "true") and not autoscaling:
         found.append("RAY_enable_autoscaler_v2 without autoscaling")
     if "RAY_REDIS_ADDRESS" in variables and "gcsFaultToleranceOptions" not in cluster:

@@ -33,9 +33,7 @@ def stages(path: Path) -> list[list[Step]]:
 
 
 def variables(stage: list[Step]) -> dict[str, str]:
-    return dict(
-        word.split("=", 1) for instruction, text in stage if instruction == "ENV" for word in shlex.split(text)
-    )
+    return dict(word.split("=", 1) for instruction, text in stage if instruction == "ENV" for word in shlex.split(text))
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.name)

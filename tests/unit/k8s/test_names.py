@@ -131,9 +131,9 @@ def test_gpu_overlay_has_two_groups_of_workers_with_eight_gpus() -> None:
         "reserved": {"multiverse/node-group": "gpu"},
         "spot": {"multiverse/node-group": "gpu-spot"},
     }
-    assert {group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for group in groups} == {
-        "8"
-    }
+    assert {
+        group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for group in groups
+    } == {"8"}
 
 
 def test_images_are_those_that_the_dockerfiles_make(root: Path) -> None:
@@ -213,7 +213,9 @@ def test_ports_are_those_of_serve_and_of_ray() -> None:
 
 def test_monitors_name_ports_that_pods_have() -> None:
     ports = {
-        kind: {port["name"] for where, pod in all_pods() if kind in where for port in containers(pod)[0].get("ports", ())}
+        kind: {
+            port["name"] for where, pod in all_pods() if kind in where for port in containers(pod)[0].get("ports", ())
+        }
         for kind in ("head", "worker")
     }
     for where, monitor in of_kind("PodMonitor"):

@@ -64,7 +64,12 @@ CASES: list[tuple[str, str, Callable[[Object, Object], Any], str]] = [
         lambda o, c: c.update(rayVersion="2.51.0"),
         "token authentication before Ray 2.52",
     ),
-    ("cpu/jobs", "RayJob", lambda o, c: c["authOptions"].update(enableK8sTokenAuth=True), "enableK8sTokenAuth in a RayJob"),
+    (
+        "cpu/jobs",
+        "RayJob",
+        lambda o, c: c["authOptions"].update(enableK8sTokenAuth=True),
+        "enableK8sTokenAuth in a RayJob",
+    ),
     ("cpu", "RayService", lambda o, c: c.update(networkPolicy={}), "networkPolicy is behind a gate that is off"),
     (
         "cpu/jobs",
