@@ -30,13 +30,20 @@ def service() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def client(service: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of keys, as mounted of the Secret."""
+    path = tmp_path_factory.mktemp("served") / "keys.yaml"
+    path.write_text(entry("alice", KEY))
+    return path
+
+
+@pytest.fixture(scope="module")
+def client(service: dict[str, Any], keys: Path) -> Iterator[httpx.Client]:
     """Only the port and the place of the keys are this test's own."""
-    folder = tmp_path_factory.mktemp("served")
-    (folder / "keys.yaml").write_text(entry("alice", KEY))
+    folder = keys.parent
     config, port = serve_config(service), free_port()
     config["http_options"]["port"] = port
-    config["applications"][0]["args"]["access"]["keys_file"] = str(folder / "keys.yaml")
+    config["applications"][0]["args"]["access"]["keys_file"] = str(keys)
     (folder / "serve.yaml").write_text(yaml.safe_dump(config))
     variables = {"PYTHONPATH": os.pathsep.join([str(ROOT / "platform"), str(ROOT)]), "HF_HUB_OFFLINE": "1"}
     with chdir(ROOT), ray_head(cpus=2, variables=variables) as head:
@@ -78,12 +85,11 @@ def test_liveness_is_answered_without_the_token(client: httpx.Client, service: d
     assert httpx.get(f"http://127.0.0.1:{probe['port']}{probe['path']}").status_code == 200
 
 
-def test_a_changed_file_of_keys_is_in_force_at_once(client: httpx.Client, tmp_path_factory: Any) -> None:
-    (path,) = Path(tmp_path_factory.getbasetemp()).glob("served*/keys.yaml")
+def test_a_changed_file_of_keys_is_in_force_at_once(client: httpx.Client, keys: Path) -> None:
     # As the kubelet renews a mounted Secret: another file in its place.
-    new = path.with_suffix(".new")
+    new = keys.with_suffix(".new")
     new.write_text(entry("alice", "mv-other"))
-    new.replace(path)
+    new.replace(keys)
     deadline = time.monotonic() + 20
     while client.get("/v1/models", headers={"authorization": "Bearer mv-other"}).status_code != 200:
         assert time.monotonic() < deadline
