@@ -1,0 +1,75 @@
+"""k8s/README.md names what is there, and its request is one that the server of step 4 takes."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from multiverse.config import AppConfig
+from multiverse.serving.api.schema import ChatBody
+from tests.unit.k8s.rendered import ROOT, containers, everything, pods, quantity, render, serve_config
+
+TEXT = (ROOT / "k8s/README.md").read_text()
+COMMANDS = TEXT.replace("\\\n", " ")
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:-[kf]|--file) (k8s/\S+?)[`,\s]", COMMANDS))))
+def test_path_in_a_command_exists(root: Path, path: str) -> None:
+    found = root / path
+    assert (found / "kustomization.yaml").is_file() if found.is_dir() else found.is_file()
+
+
+def test_files_and_folders_named_below_k8s_exist(root: Path) -> None:
+    names = re.findall(r"`((?:base|components|examples|overlays|docker)(?:/[\w.-]+)*)/?`", TEXT)
+    assert len(names) > 10
+    assert [name for name in names if "..." not in name and not (root / "k8s" / name).exists()] == []
+
+
+def test_request_is_accepted_and_names_the_model_that_is_served() -> None:
+    _, _, rest = TEXT.partition("-d '")
+    body = ChatBody.model_validate(json.loads(rest.partition("}'")[0] + "}"))
+    (service,) = [value for value in render("cpu") if value["kind"] == "RayService"]
+    assert body.model == AppConfig.of(serve_config(service)["applications"][0]["args"]).name
+    assert body.parallel.mode == "force"
+
+
+def test_objects_that_commands_name_are_made() -> None:
+    made = {f"{value['kind'].lower()}/{value['metadata']['name']}" for _, value in everything()}
+    named = set(re.findall(r"\b(rayservice|rayjob)[/ ](multiverse|train)\b", COMMANDS))
+    assert {f"{kind}/{name}" for kind, name in named} == {"rayservice/multiverse", "rayjob/train"} <= made
+
+
+def test_services_are_those_that_kuberay_makes() -> None:
+    """KubeRay appends to the names of its objects, Istio to that of a Gateway."""
+    named = set(re.findall(r"(?<!ray)service/([\w-]+)", COMMANDS))
+    assert named == {
+        "multiverse-serve-svc",
+        "multiverse-head-svc",
+        "multiverse-gateway-istio",
+        "development-head-svc",
+    }
+
+
+def test_selectors_choose_a_job_with_its_configuration() -> None:
+    for chosen in re.findall(r"--selector 'app\.kubernetes\.io/component in \(([\w, -]+)\)'", COMMANDS):
+        labels = chosen.split(", ")
+        objects = [v for v in render("cpu/jobs") if v["metadata"]["labels"]["app.kubernetes.io/component"] in labels]
+        assert sorted(value["kind"] for value in objects) == ["ConfigMap", "RayJob"]
+
+
+def test_sum_of_the_requests_is_that_of_the_pods() -> None:
+    (service,) = [value for value in render("cpu") if value["kind"] == "RayService"]
+    asked = [containers(pod)[0]["resources"]["requests"] for _, pod in pods(service)]
+    asked.append(service["spec"]["rayClusterConfig"]["autoscalerOptions"]["resources"]["requests"])
+    cpus, gib = (sum(quantity(part[name]) for part in asked) for name in ("cpu", "memory"))
+    assert f"pods ask for {cpus:.1f} CPUs and {gib / 2**30:.1f} GiB of memory" in " ".join(TEXT.split())
+
+
+def test_namespaces_are_those_of_the_policies() -> None:
+    installed = set(re.findall(r"--namespace ([\w-]+)", COMMANDS))
+    assert installed == {"multiverse", "kuberay-system"}
+    policies = json.dumps([value for _, value in everything() if value["kind"] == "NetworkPolicy"])
+    assert {"kuberay-system", "monitoring", "istio-system", "kube-system"} == set(
+        re.findall(r'"kubernetes.io/metadata.name": "([\w-]+)"', policies)
+    )
