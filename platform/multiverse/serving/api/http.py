@@ -5,7 +5,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -23,12 +23,13 @@ from multiverse.serving.access.admission import Admission
 from multiverse.serving.api.errors import ApiError, from_validation
 from multiverse.serving.api.gate import Gate, KeyCheck
 from multiverse.serving.api.generation import Generation
-from multiverse.serving.api.measure import Recorders, ServerMeter
+from multiverse.serving.api.measure import ServerMeter
 from multiverse.serving.api.openai import ChatForm, CompletionForm, Form, Reply
 from multiverse.serving.api.schema import ChatBody, CompletionBody
 from multiverse.serving.api.translate import Ticket, to_requests
 from multiverse.serving.interface import GenerationEngine
-from multiverse.telemetry.metrics import Recorder, build
+from multiverse.telemetry.export import build
+from multiverse.telemetry.recorders import Recorder
 
 MAX_BODY = 4 * 2**20
 """Bytes of a request's body."""
@@ -46,14 +47,16 @@ def build_asgi(
     recorders: Sequence[Recorder] = (),
     access: Access | None = None,
     admission: Admission | None = None,
+    cluster: Callable[[], bytes] | None = None,
 ) -> FastAPI:
     """The application that serves ``engine`` under ``model_name``.
 
-    ``/metrics`` shows what this process measured; ``recorders`` get the same values (Ray's metrics agent).
+    ``/metrics`` shows what this process measured, with the engine's figures, and behind it what ``cluster`` gives: the
+    whole cluster's metrics as text, under other names. ``recorders`` (Ray's metrics agent) get this process's values.
     Without ``access`` nobody is asked for a key, without ``admission`` all requests run at once.
     """
     registry = CollectorRegistry()
-    meter = ServerMeter(Recorders([build(registry), *recorders]))
+    meter = ServerMeter(build(registry), recorders)
     created = int(time.time())
     arrivals = _arrivals()
     gate = Gate(access, admission, engine, meter)
@@ -125,7 +128,10 @@ def build_asgi(
     @app.get("/metrics")
     async def metrics() -> Response:
         meter.engine(await engine.stats())
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        text = generate_latest(registry)
+        if cluster is not None:
+            text += await asyncio.to_thread(cluster)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     @app.exception_handler(ApiError)
     @app.exception_handler(HTTPException)

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from multiverse.engine.references import KVMismatch, KVReference
@@ -108,7 +108,7 @@ class SegmentServer:
         """Also tells that the router lives. Raises if the engine is dead, before Serve finds that out."""
         await self._engine.check_health()
         self._client(router)
-        stats = asdict(self._engine.stats)
+        stats = self._engine.figures
         stats |= {"kv_mismatches": self._engine.transfers.mismatches, **self._store.figures()}
         return Status(
             running=stats["running"],
