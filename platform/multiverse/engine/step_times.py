@@ -3,7 +3,7 @@
     rows       1 | 2 3 | 4 ... 7 | 8 ... 15 | ...      one mean per power of two: of rows, and of seconds
 
 Placement's costs are measured at the start and say what a batch would take; these say what it takes now, at the context
-that requests have. Steps that end a prefill do not count. (A part of a longer prefill is not seen: it counts as decoding.)
+that requests have. Steps that end a prefill do not count. (A part of a longer prefill is not seen.)
 """
 
 from bisect import bisect_right

@@ -6,7 +6,7 @@ text. Values are as old as Ray's report interval (10 s unless set otherwise).
 
 import logging
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -33,14 +33,18 @@ def agents() -> list[str]:
 
 
 class ClusterCollector(Collector):
-    """A collector of ``prometheus_client`` that reads the agents whenever it is asked."""
-
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self._addresses = addresses
+    """A collector of ``prometheus_client`` that reads the agents of the nodes there are whenever it is asked."""
 
     def collect(self) -> Iterator[Metric]:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return iter(merged(pool.map(_read, self._addresses)))
+            return iter(merged(pool.map(_read, agents())))
+
+
+def registry() -> CollectorRegistry:
+    """A registry with nothing else in it."""
+    made = CollectorRegistry()
+    made.register(ClusterCollector())
+    return made
 
 
 def _read(address: str) -> str:
@@ -68,6 +72,4 @@ def merged(texts: Iterable[str]) -> list[Metric]:
 
 def scrape() -> bytes:
     """The cluster's metrics in Prometheus' text format."""
-    registry = CollectorRegistry()
-    registry.register(ClusterCollector(agents()))
-    return generate_latest(registry)
+    return generate_latest(registry())

@@ -106,9 +106,7 @@ class RequestMeter:
     def event(self, event: Event) -> None:
         if isinstance(event, TokensAdded):
             if not self._made:
-                self._recorder.observe(
-                    metrics.FIRST_TOKEN_SECONDS, time.monotonic() - self._began, mode=self._mode
-                )
+                self._recorder.observe(metrics.FIRST_TOKEN_SECONDS, time.monotonic() - self._began, mode=self._mode)
             self._made += len(event.tokens)
             self._gain.tokens(len(event.tokens))
         match event:

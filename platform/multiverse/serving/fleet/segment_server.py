@@ -17,6 +17,7 @@ from multiverse.engine.segment import Segment
 from multiverse.engine.vllm_engine import VllmEngine
 from multiverse.serving.fleet.messages import Command, Failed, Output, Release, Status, Stop, Submit, joined
 from multiverse.serving.fleet.store import Store
+from multiverse.telemetry import traces
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class SegmentServer:
         """replica: this one's name. store: how KV gets to other nodes. node: this one."""
         engine.transfers.replica, engine.transfers.node = replica, node
         self._engine = engine
+        self._replica = replica
         self._store = store
         self._node = node
         self._clients: dict[str, _Client] = {}
@@ -159,10 +161,11 @@ class SegmentServer:
         try:
             local, fetched = await self._localized(segment)
             try:
-                async with aclosing(self._engine.run(local)) as deltas:
-                    async for delta in deltas:
-                        client.put((segment.id, delta), at_once=first or delta.finish is not None)
-                        first = False
+                with traces.span("run", segment.trace, segment=segment.id, replica=self._replica):
+                    async with aclosing(self._engine.run(local)) as deltas:
+                        async for delta in deltas:
+                            client.put((segment.id, delta), at_once=first or delta.finish is not None)
+                            first = False
             finally:
                 self._store.drop(fetched)
         except asyncio.CancelledError:
