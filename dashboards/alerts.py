@@ -155,10 +155,10 @@ def jobs() -> list[Alert]:
     return [
         Alert(
             "MultiverseTrainingStalled",
-            f"max by (model) (changes({series(STEP, '')}[30m])) == 0 and {step} < {steps}",
-            0,
+            f"max by (model) (changes({series(STEP, '')}[15m])) == 0 and {step} < {steps}",
+            15,
             "critical",
-            "The training of {{ $labels.model }} has done no step for 30 minutes.",
+            "The training of {{ $labels.model }} has done no step for 15 minutes and more.",
         ),
         Alert(
             "MultiverseCheckpointsFail",

@@ -118,7 +118,7 @@ def build() -> Dashboard:
         .with_panel(
             lines(
                 "KV moved between replicas",
-                "near: read by another replica of the same node. far: carried to another node first.",
+                "Read by another replica of the same node (near), or carried to another node first (far).",
                 "bytes",
                 Query(rate(KV_MOVED, "distance"), "{{distance}}, per second"),
                 width=THIRD,
@@ -157,7 +157,7 @@ def build() -> Dashboard:
         .with_panel(
             lines(
                 "Branches by placement",
-                "home: where their prefix is. remote: on another replica.",
+                "Where their prefix is (home), or on another replica (remote).",
                 "per second",
                 Query(rate(PLACEMENTS, "policy", "outcome"), "{{policy}} {{outcome}}"),
                 width=24,

@@ -52,7 +52,7 @@ def build() -> Dashboard:
         .with_panel(
             lines(
                 "Requests by outcome",
-                "stop and length are good ends; cancelled: the client went; error: the engine failed it.",
+                "Good ends are stop and length. The client went: cancelled. The engine failed it: error.",
                 "requests/s",
                 Query(rate(REQUESTS, "mode", "outcome"), "{{mode}} {{outcome}}"),
                 width=THIRD,

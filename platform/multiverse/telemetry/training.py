@@ -4,7 +4,7 @@ from multiverse.telemetry.metric import Metric
 
 # part: all, or a part of the answer: tag, goal, path, conclusion, text.
 LOSS = Metric("multiverse_training_loss", "gauge", "Mean loss of the last step, in nats.", "nats", ("part",))
-STEP = Metric("multiverse_training_step", "gauge", "Steps done.", "steps")
+STEP = Metric("multiverse_training_step", "gauge", "Steps done so far.", "steps")
 STEPS = Metric("multiverse_training_steps", "gauge", "Steps of the whole run.", "steps")
 STEP_SECONDS = Metric(
     "multiverse_training_step_seconds",

@@ -96,6 +96,7 @@ class Gate:
             except Exception:
                 # A dead engine fails its requests itself; nobody shall wait for its figures.
                 admission.update(Pressure())
+                self._meter.unreachable()
             else:
                 admission.update(pressure_of(stats))
                 self._meter.engine(stats)

@@ -20,7 +20,7 @@ from multiverse.serving.events import (
     TokensAdded,
 )
 from multiverse.telemetry import requests as metrics
-from multiverse.telemetry.engines import EngineMeter, FleetMeter, batch_label
+from multiverse.telemetry.engines import REPLICAS, EngineMeter, FleetMeter, batch_label
 from multiverse.telemetry.recorders import Recorder, Recorders
 
 
@@ -80,6 +80,10 @@ class ServerMeter:
             yield
         finally:
             self.account(caller)
+
+    def unreachable(self) -> None:
+        """No engine tells how it is."""
+        self.recorder.set(REPLICAS, 0)
 
     def engine(self, stats: Mapping[str, Any]) -> None:
         """Take in the engine's own figures."""
