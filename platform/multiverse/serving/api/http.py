@@ -48,18 +48,20 @@ def build_asgi(
     access: Access | None = None,
     admission: Admission | None = None,
     cluster: Callable[[], bytes] | None = None,
+    meter: type[ServerMeter] = ServerMeter,
 ) -> FastAPI:
     """The application that serves ``engine`` under ``model_name``.
 
     ``/metrics`` shows what this process measured, with the engine's figures, and behind it what ``cluster`` gives: the
     whole cluster's metrics as text, under other names. ``recorders`` (Ray's metrics agent) get this process's values.
-    Without ``access`` nobody is asked for a key, without ``admission`` all requests run at once.
+    ``meter`` measures all of it. Without ``access`` nobody is asked for a key, without ``admission`` all requests run
+    at once.
     """
     registry = CollectorRegistry()
-    meter = ServerMeter(build(registry), recorders)
+    server = meter(build(registry), recorders)
     created = int(time.time())
     arrivals = _arrivals()
-    gate = Gate(access, admission, engine, meter)
+    gate = Gate(access, admission, engine, server)
     app = _Documented(title="Multiverse", docs_url=None, redoc_url=None)
     app.add_middleware(KeyCheck, gate=gate)
 
@@ -91,7 +93,7 @@ def build_asgi(
                 )
                 # The choices of one prompt follow each other and share it.
                 gate.begun(caller, sum(len(first.prompt) for first in requests[:: body.n]))
-                yield Generation(body, requests, engine, meter, Reply(form, id, model_name, body.n), caller)
+                yield Generation(body, requests, engine, server, Reply(form, id, model_name, body.n), caller)
 
         if body.stream:
             return EventStream(_streamed(admitted()))
@@ -127,7 +129,7 @@ def build_asgi(
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        meter.engine(await engine.stats())
+        server.engine(await engine.stats())
         text = generate_latest(registry)
         if cluster is not None:
             text += await asyncio.to_thread(cluster)
