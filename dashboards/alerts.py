@@ -7,6 +7,7 @@ from typing import Any
 from dashboards.queries import increase, quantile, rate, ratio, series
 from multiverse.telemetry.curation import LLM_CALLS
 from multiverse.telemetry.engines import KV_USAGE, LEASES, LEASES_LEAKED, REBUILDS, REPLICAS, REPLICAS_LOST
+from multiverse.telemetry.metric import Metric
 from multiverse.telemetry.requests import (
     FALLBACKS,
     FIRST_TOKEN_SECONDS,
@@ -41,12 +42,15 @@ class Alert:
         return re.sub(r"(?<!^)(?=[A-Z])", "-", self.name.removeprefix("Multiverse")).lower()
 
 
-def _of(metric: Any, operator: str, **labels: str) -> str:
+def _of(metric: Metric, operator: str, **labels: str) -> str:
     return f"{operator} by ({', '.join(APP)}) ({series(metric, '', **labels)})"
 
 
-def _grown(metric: Any, interval: str, *by: str, **labels: str) -> str:
-    return increase(metric, *(by or APP), where="", interval=interval, **labels)
+def _grown(metric: Metric, interval: str, most: int, by: tuple[str, ...] = APP, **labels: str) -> str:
+    """A counter has grown by more than ``most``. One that began meanwhile began at 0, which ``increase`` cannot see."""
+    known = increase(metric, *by, where="", interval=interval, **labels)
+    each = series(metric, "", **labels)
+    return f"{known} > {most} or sum by ({', '.join(by)}) ({each} unless {each} offset {interval}) > {most}"
 
 
 def _rate(metric: Any, interval: str, **labels: str) -> str:
@@ -66,7 +70,7 @@ def serving() -> list[Alert]:
         ),
         Alert(
             "MultiverseReplicasLost",
-            f"{_grown(REPLICAS_LOST, '30m')} > 2",
+            _grown(REPLICAS_LOST, "30m", 2),
             0,
             "warning",
             "Engine replicas of {{ $labels.application }} keep dying: {{ $value | humanize }} within 30 minutes.",
@@ -114,7 +118,7 @@ def kv() -> list[Alert]:
     return [
         Alert(
             "MultiverseLeasesLeaked",
-            f"{_grown(LEASES_LEAKED, '1h')} > 0",
+            _grown(LEASES_LEAKED, "1h", 0),
             0,
             "warning",
             "Leases on KV of {{ $labels.application }} outlived their requests.",
@@ -162,7 +166,7 @@ def jobs() -> list[Alert]:
         ),
         Alert(
             "MultiverseCheckpointsFail",
-            f"{_grown(CHECKPOINTS, '1h', 'model', outcome='failed')} > 0",
+            _grown(CHECKPOINTS, "1h", 0, ("model",), outcome="failed"),
             0,
             "warning",
             "Checkpoints of {{ $labels.model }} cannot be saved.",

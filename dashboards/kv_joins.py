@@ -59,12 +59,11 @@ def build() -> Dashboard:
         .with_row(row("Blocks"))
         .with_panel(distribution("Width", "Blocks per second by their branches.", "count", FORK_WIDTH, width=THIRD))
         .with_panel(
-            lines(
+            distribution(
                 "Depth",
-                "Nesting depth of blocks; 1 is the outermost.",
+                "Blocks per second by their nesting depth; 1 is the outermost.",
                 "count",
-                Query(quantile(0.5, BLOCK_DEPTH), "median"),
-                Query(quantile(0.99, BLOCK_DEPTH), "99 %"),
+                BLOCK_DEPTH,
                 width=THIRD,
             )
         )
@@ -119,8 +118,8 @@ def build() -> Dashboard:
             lines(
                 "KV moved between replicas",
                 "Read by another replica of the same node (near), or carried to another node first (far).",
-                "bytes",
-                Query(rate(KV_MOVED, "distance"), "{{distance}}, per second"),
+                "bytes/s",
+                Query(rate(KV_MOVED, "distance"), "{{distance}}"),
                 width=THIRD,
             )
         )

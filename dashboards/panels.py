@@ -36,6 +36,7 @@ HALF, THIRD, QUARTER = 12, 8, 6
 UNITS = {
     "seconds": "s",
     "bytes": "bytes",
+    "bytes/s": "Bps",
     "ratio": "suffix: x",
     "share": "percentunit",
     "tokens/s": "suffix: tok/s",

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dashboards.panels import UNITS
+
 COLUMNS = 3
 Series = Sequence[Mapping[str, Any]]
 """As Prometheus' ``query_range`` gives them."""
@@ -43,7 +45,7 @@ def draw(board: Mapping[str, Any], results: Mapping[tuple[int, str], Series], pa
 
 def _unit(panel: Mapping[str, Any]) -> str:
     options = panel["options"]["yAxis"] if panel["type"] == "heatmap" else panel["fieldConfig"]["defaults"]
-    return str(options["unit"]).removeprefix("suffix: ")
+    return next(name for name, unit in UNITS.items() if unit == options["unit"])
 
 
 def _legend(text: str, labels: Mapping[str, str]) -> str:

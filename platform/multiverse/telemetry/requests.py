@@ -92,7 +92,7 @@ SPEEDUP = Metric(
 SEQUENTIAL_SECONDS = Metric(
     "multiverse_sequential_seconds_total",
     "counter",
-    "What the tokens behind the first would have taken in sequence, at the engine's own step times of that batch.",
+    "What the sampled tokens behind the first would take in sequence, at the engine's own step times of that batch.",
     "seconds",
     ("mode", "batch"),
 )

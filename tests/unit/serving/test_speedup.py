@@ -41,7 +41,7 @@ def test_alone_the_sequential_time_is_a_step_of_batch_one_per_token(clock: Clock
     load = Load()
     load.update(CURVE, running=4, replicas=1)
     meter = four_branches(load, clock, 2.0)
-    gain = meter.gain(parallelism=4.0)
+    gain = meter.gain(critical_path=101)
     assert gain is not None
     # The rows that run lately are this request's own: without them the batch is one row.
     assert gain.batch < 3
@@ -52,7 +52,7 @@ def test_alone_the_sequential_time_is_a_step_of_batch_one_per_token(clock: Clock
 def test_limit_is_what_the_step_times_allow(clock: Clock) -> None:
     load = Load()
     load.update(CURVE, running=0, replicas=1)
-    gain = four_branches(load, clock, 1.3).gain(parallelism=4.0)
+    gain = four_branches(load, clock, 1.3).gain(critical_path=101)
     assert gain is not None
     assert gain.batch == 1.0
     assert gain.sequential == pytest.approx(4.0)
@@ -64,7 +64,7 @@ def test_among_others_the_sequential_request_would_be_one_row_more(clock: Clock)
     load = Load()
     load.update(CURVE, running=0, replicas=2)
     others = [GainMeter(load) for _ in range(6)]
-    gain = four_branches(load, clock, 2.0).gain(parallelism=4.0)
+    gain = four_branches(load, clock, 2.0).gain(critical_path=101)
     assert gain is not None
     assert gain.batch == 4.0  # three others on each replica
     assert gain.sequential == pytest.approx(400 * 0.012)
@@ -84,7 +84,7 @@ def test_rows_are_given_back_at_the_end_even_in_the_middle_of_a_block() -> None:
 def test_nothing_is_told_where_no_step_of_that_batch_was_seen(clock: Clock) -> None:
     load = Load()
     load.update(StepCurve.of([(8, 0.02)]), running=0, replicas=1)
-    assert four_branches(load, clock, 1.0).gain(4.0) is None
+    assert four_branches(load, clock, 1.0).gain(101) is None
 
 
 def test_nothing_is_told_of_a_single_token(clock: Clock) -> None:
@@ -92,4 +92,20 @@ def test_nothing_is_told_of_a_single_token(clock: Clock) -> None:
     load.update(CURVE, running=0, replicas=1)
     meter = GainMeter(load)
     meter.tokens(1)
-    assert meter.gain(1.0) is None
+    assert meter.gain(1) is None
+
+
+def test_what_the_engine_wrote_counts_neither_in_sequence_nor_in_the_limit(clock: Clock) -> None:
+    load = Load()
+    load.update(CURVE, running=0, replicas=1)
+    meter = GainMeter(load)
+    meter.tokens(80, written=True)  # a goal: it comes at once
+    clock.now += 1.0
+    for _ in range(2):
+        meter.tokens(10, written=True)
+        meter.tokens(90)
+    gain = meter.gain(critical_path=180)
+    assert gain is not None
+    assert gain.sequential == pytest.approx(180 * 0.010)
+    # Two rows on average, so 90 steps of a batch between those of 1 and 4 rows.
+    assert gain.expected == pytest.approx(90 * (0.010 + 0.002 / 3))

@@ -112,7 +112,7 @@ class RequestMeter:
             if not self._made:
                 self._recorder.observe(metrics.FIRST_TOKEN_SECONDS, time.monotonic() - self._began, mode=self._mode)
             self._made += len(event.tokens)
-            self._gain.tokens(len(event.tokens))
+            self._gain.tokens(len(event.tokens), event.written)
         match event:
             case TokensAdded(place=place, written=False) if place in self._joining:
                 self._recorder.observe(metrics.JOIN_SECONDS, time.monotonic() - self._joining.pop(place))
@@ -138,10 +138,10 @@ class RequestMeter:
                 self._recorder.inc(metrics.TOKENS, len(result.tokens), mode=self._mode)
                 self._recorder.inc(metrics.CRITICAL_PATH_TOKENS, result.critical_path, mode=self._mode)
                 self._recorder.observe(metrics.PARALLELISM, result.parallelism, mode=self._mode)
-                self._speedup(result.parallelism)
+                self._speedup(result.critical_path)
 
-    def _speedup(self, parallelism: float) -> None:
-        gain = self._gain.gain(parallelism)
+    def _speedup(self, critical_path: int) -> None:
+        gain = self._gain.gain(critical_path)
         if gain is None:
             return
         labels = {"mode": self._mode, "batch": batch_label(gain.batch)}

@@ -3,8 +3,8 @@
     rows of the engine's batch now     o o o o o | w w w      others, and the branches of this request
     the request in sequence            o o o o o | w          a token per step of that batch: `sequential`
 
-Everything behind the first tokens counts, forks and joins included; what is before them (the queue, the prompt's
-prefill, the plan of force mode) does not.
+All time behind the first tokens counts, forks and joins included; what is before them (the queue, the prompt's prefill,
+the plan of force mode) does not. Tokens that the engine wrote take no step in either, and are not counted.
 """
 
 import time
@@ -58,6 +58,8 @@ class GainMeter:
         load.rows += 1
         self._first: float | None = None
         self._last = 0.0
+        self._first_tokens = 0
+        self._all_tokens = 0
         self._tokens = 0
         self._sequential = 0.0
         self._others = 0.0
@@ -68,12 +70,16 @@ class GainMeter:
         self.rows += more
         self._load.rows += more
 
-    def tokens(self, count: int) -> None:
+    def tokens(self, count: int, written: bool = False) -> None:
+        """Some came. written: by the engine."""
         now = time.monotonic()
         if self._first is None:
-            self._first = now
+            self._first, self._first_tokens = now, count
             return
         self._last = now
+        self._all_tokens += count
+        if written:
+            return
         others = self._load.others(self.rows)
         step = self._load.curve.at(others + 1)
         if step is None:
@@ -86,13 +92,17 @@ class GainMeter:
     def ended(self) -> None:
         self._load.rows -= self.rows
 
-    def gain(self, parallelism: float) -> Gain | None:
-        """Of a request that ended well. None where too little is known, or nothing came behind the first tokens."""
-        if self._first is None or not self._known or not self._tokens or self._last <= self._first:
+    def gain(self, critical_path: int) -> Gain | None:
+        """Of a request that ended well. None where too little is known, or nothing came behind the first tokens.
+
+        critical_path: of the whole answer; the first tokens stand on it.
+        """
+        positions = critical_path - self._first_tokens
+        if self._first is None or not self._known or not self._tokens or self._last <= self._first or positions < 1:
             return None
-        others = self._others / self._tokens
-        together = self._load.curve.at(others + parallelism)  # its rows, on average
+        others, rows = self._others / self._tokens, self._all_tokens / positions
+        together = self._load.curve.at(others + rows)
         if together is None:
             return None
-        expected = self._tokens / parallelism * together
+        expected = self._tokens / rows * together
         return Gain(self._sequential, self._last - self._first, expected, others + 1)
