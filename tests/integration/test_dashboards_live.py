@@ -80,7 +80,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", spans.endpoint)
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "500")
         with (
-            serving(config, port=free_port(), quiet=True) as url,
+            # Two nodes, each with its own agent, and a cluster that nobody else's is taken for.
+            serving(config, port=free_port(), quiet=True, nodes=2) as url,
             prometheus(folder, agents(), prometheus_rule()["spec"]) as server,
         ):
             begin = time.time()

@@ -21,6 +21,7 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 
 from multiverse.config import AppConfig
+from multiverse.engine.config import AFTERGLOW
 from multiverse.evaluation.free import QUESTIONS
 from multiverse.serving.access.access import Caller
 from multiverse.serving.access.admission import Admission, AdmissionLimits
@@ -33,7 +34,7 @@ from multiverse.telemetry.engines import EngineMeter
 from multiverse.telemetry.export import build_ray
 
 LIMIT = 0.01
-SCRAPE_SECONDS, HEALTH_SECONDS = 5.0, 2.0
+SCRAPE_SECONDS, HEALTH_SECONDS = 16.0, 2.0
 RESAMPLES = 2000
 BASE = "http://127.0.0.1"
 
@@ -102,6 +103,7 @@ async def _pairs(config: AppConfig, pairs: int, concurrency: int, max_tokens: in
         for number in range(pairs + 1):
             for kind in ("on", "off") if number % 2 else ("off", "on"):
                 watched = _watched(apps[kind], EngineMeter(recorder), engine) if kind == "on" else _unwatched()
+                await asyncio.sleep(AFTERGLOW)
                 async with watched:
                     cost = await _run(apps[kind], config.name, concurrency, max_tokens)
                 if number:  # the first ones fill the prefix cache
