@@ -32,7 +32,7 @@ endef
 torch_source = $$($(1) install --dry-run --quiet --no-deps --ignore-installed '$(TORCH)' >/dev/null 2>&1 || \
 	echo --index-url $(TORCH_INDEX))
 
-.PHONY: help venv demo pipeline test test-all lint format docs bench lock clean
+.PHONY: help venv demo pipeline test test-all lint format docs dashboards pictures bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,12 @@ format: venv ## put the code into the form that lint asks for
 
 docs: venv ## write docs/tasks.md anew
 	$(BIN)/python -m multiverse.commands.tasks > docs/tasks.md
+
+dashboards: venv ## write dashboards/generated/ anew
+	$(BIN)/python -m dashboards
+
+pictures: venv ## draw docs/dashboard-*.png anew, of a run under load (needs Debian's prometheus)
+	MULTIVERSE_PICTURES=docs $(BIN)/python -m pytest tests/integration/test_dashboards_live.py
 
 bench: venv ## measure: lossless joins, speed, cost of a join
 	for bench in lossless speed join; do $(BIN)/multiverse bench $$bench; done

@@ -38,7 +38,8 @@ def build(config: dict[str, Any] | AppConfig) -> Application:
         max_ongoing_requests=CALLS,
         ray_actor_options={"num_cpus": 0},
         request_router_config=_targeted(REDUCERS),
-    ).bind(engines)
+        health_check_period_s=2,
+    ).bind(engines, config.name)
     return Router.options(  # type: ignore[attr-defined]
         name="Router",
         num_replicas=config.routers,

@@ -24,6 +24,8 @@ class EngineReplica:
         from multiverse.engine.vllm_engine import VllmEngine
         from multiverse.serving.fleet.segment_server import SegmentServer
         from multiverse.serving.fleet.store import Store
+        from multiverse.telemetry.engines import EngineMeter
+        from multiverse.telemetry.export import build_ray
 
         settings = await asyncio.to_thread(config.engine_config)
         if settings.threads is None and config.num_gpus == 0 and config.engines_per_node > 1:
@@ -36,6 +38,7 @@ class EngineReplica:
         store = Store(RayObjects(), settings.tensor_parallel_size, settings.transfer_bytes)
         node = ray.get_runtime_context().get_node_id()
         self._server = SegmentServer(self._engine, self._id, store, node)
+        self._meter = EngineMeter(build_ray(config.name, serve=True))
 
     async def _measured(self) -> dict[str, Any]:
         from multiverse.engine.measure_costs import LONG, SHORT, measure_costs, measure_link
@@ -95,8 +98,9 @@ class EngineReplica:
         await self._server.close(router)
 
     async def check_health(self) -> None:
-        """Asked by Serve; an engine that does not answer has its replica replaced."""
+        """Asked by Serve every two seconds; an engine that does not answer has its replica replaced."""
         await self._engine.check_health()
+        self._meter.take(self._engine.figures)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """Asked by Serve: what `deployments.scaling.by_segments` goes by."""

@@ -29,10 +29,11 @@ class Router:
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Serve after the constructor."""
         from multiverse.serving.api.http import build_asgi
-        from multiverse.telemetry.metrics import build_ray
+        from multiverse.telemetry.cluster import scrape
+        from multiverse.telemetry.export import build_ray
 
-        recorders = [build_ray(serve=True)]
-        return build_asgi(self._fleet.engine, self._name, recorders, self._access, self._admission)
+        recorders = [build_ray(self._name, serve=True)]
+        return build_asgi(self._fleet.engine, self._name, recorders, self._access, self._admission, scrape)
 
     async def check_health(self) -> None:
         """Asked by Serve."""

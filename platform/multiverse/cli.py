@@ -100,6 +100,18 @@ def serve(
         run(_config(config, model), config, host, port)
 
 
+@app.command()
+def metrics(
+    port: Annotated[int | None, typer.Option(help="Show them at http://HOST:PORT/metrics until Ctrl-C.")] = None,
+    host: Annotated[str, typer.Option(help="With --port: the address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Print the metrics of all nodes of the Ray cluster that runs here, or show them to Prometheus as one target."""
+    from multiverse.commands.metrics import run
+
+    with _said_plainly():
+        run(host, port)
+
+
 @keys.command()
 def new(name: Annotated[str, typer.Argument(help="Stands in metrics and messages.")]) -> None:
     """Make a key: shown once on stderr; on stdout its entry for the file of keys, to be appended with >>."""

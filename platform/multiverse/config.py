@@ -45,6 +45,11 @@ def read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path} is not YAML: {error}") from error
 
 
+def short_name(model: str) -> str:
+    """A model's name in requests and metrics, from where it comes from: the last part of its path or id."""
+    return model.rstrip("/").removeprefix("builtin:").rpartition("/")[2]
+
+
 class EngineOptions(BaseModel):
     """One engine (see `multiverse.engine.config.EngineConfig`). None: the engine decides."""
 
@@ -180,7 +185,7 @@ class AppConfig(Configuration):
     @property
     def name(self) -> str:
         """The name under which the model is served."""
-        return self.served_name or self.model.rstrip("/").removeprefix("builtin:").rpartition("/")[2]
+        return self.served_name or short_name(self.model)
 
     @classmethod
     def load(cls, path: Path) -> "AppConfig":

@@ -10,7 +10,12 @@ import pytest
 import ray
 from prometheus_client.parser import text_string_to_metric_families
 
-from multiverse.telemetry.metrics import FORK_WIDTH, LEASES, METRICS, REBUILDS, TOKENS, Recorder, build_ray
+from multiverse.telemetry.cluster import scrape as scrape_cluster
+from multiverse.telemetry.engines import LEASES, REBUILDS
+from multiverse.telemetry.export import build_ray
+from multiverse.telemetry.metrics import METRICS
+from multiverse.telemetry.recorders import Recorder
+from multiverse.telemetry.requests import FORK_WIDTH, TOKENS
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +38,7 @@ def port() -> Iterator[int]:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["util", "serve"])
 def recorder(request: pytest.FixtureRequest, port: int) -> Recorder:
-    return build_ray(serve=request.param)
+    return build_ray("tiny", serve=request.param)
 
 
 def scrape(port: int, wanted: set[str], seconds: float = 60) -> dict[str, tuple[str, float]]:
@@ -55,7 +60,7 @@ def scrape(port: int, wanted: set[str], seconds: float = 60) -> dict[str, tuple[
 
 
 def test_every_metric_is_exported_under_its_name_with_the_prefix_ray(port: int) -> None:
-    recorder = build_ray()
+    recorder = build_ray("tiny")
     for metric in METRICS:
         record = {"counter": recorder.inc, "gauge": recorder.set, "histogram": recorder.observe}[metric.kind]
         record(metric, 2.0, **dict.fromkeys(metric.labels, "x"))
@@ -64,6 +69,20 @@ def test_every_metric_is_exported_under_its_name_with_the_prefix_ray(port: int) 
     assert samples["ray_multiverse_tokens_total"] == ("counter", 2.0)
     assert samples["ray_multiverse_leases"] == ("gauge", 2.0)
     assert samples["ray_multiverse_fork_width_count"] == ("histogram", 1.0)
+
+
+def test_cluster_gathered_as_one_text_has_the_same_and_the_model(port: int) -> None:
+    build_ray("gathered").set(LEASES, 7)
+    deadline = time.monotonic() + 60
+    while True:
+        families = text_string_to_metric_families(scrape_cluster().decode())
+        leases = [sample for family in families if family.name == "ray_multiverse_leases" for sample in family.samples]
+        found = [sample.value for sample in leases if sample.labels["model"] == "gathered"]
+        if found:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert found == [7.0]
 
 
 def test_nothing_added_is_not_an_error(recorder: Recorder) -> None:

@@ -231,6 +231,7 @@ class MultiverseConnector(KVConnectorBase_V1):
         data: dict[str, Any] = {
             "leases": self._table.held,
             "leased_blocks": self._table.blocks_held,
+            "host_blocks": self._table.host_used,
             "lease_spills": self._table.spilled,
             "lease_drops": self._table.dropped,
             "leases_leaked": self._table.leaked,

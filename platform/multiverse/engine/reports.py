@@ -7,16 +7,19 @@ from typing import Any
 from vllm.v1.metrics.loggers import StatLoggerBase
 from vllm.v1.metrics.stats import IterationStats, SchedulerStats
 
+from multiverse.engine.step_times import Point, StepTimes
+
 
 @dataclass(slots=True)
 class EngineStats:
     """Gauges of the last report: leases, blocks, exports, running, waiting. All others count from the start.
 
-    free_blocks: None before the first report.
+    free_blocks: None before the first report. host_blocks: what spilled leases take of host memory, in blocks.
     """
 
     leases: int = 0
     leased_blocks: int = 0
+    host_blocks: int = 0
     lease_spills: int = 0
     lease_drops: int = 0
     leases_leaked: int = 0
@@ -36,6 +39,7 @@ class Reports:
 
     def __init__(self) -> None:
         self.stats = EngineStats()
+        self._steps = StepTimes()
         self._refusals: dict[str, asyncio.Future[str]] = {}
 
     def logger(self, vllm_config: Any, engine_index: int = 0) -> StatLoggerBase:
@@ -50,11 +54,19 @@ class Reports:
     def forget(self, request: str) -> None:
         self._refusals.pop(request, None)
 
-    def take(self, scheduler: SchedulerStats | None) -> None:
+    @property
+    def steps(self) -> list[Point]:
+        """What decode steps take lately: see `StepTimes.points`."""
+        return self._steps.points()
+
+    def take(self, scheduler: SchedulerStats | None, iteration: IterationStats | None = None) -> None:
         """Take in one step's statistics; wakes whoever waits for a refusal."""
         stats = self.stats
         if scheduler is None:
             return
+        if iteration is not None and iteration.inter_token_latencies_iter and not iteration.time_to_first_tokens_iter:
+            # By the scheduler's clock. A row that was held up has waited for longer than this step.
+            self._steps.take(iteration.num_generation_tokens, min(iteration.inter_token_latencies_iter))
         stats.running, stats.waiting = scheduler.num_running_reqs, scheduler.num_waiting_reqs
         stats.prefix_cache_queries += scheduler.prefix_cache_stats.queries
         stats.prefix_cache_hits += scheduler.prefix_cache_stats.hits
@@ -66,6 +78,7 @@ class Reports:
         for name in (
             "leases",
             "leased_blocks",
+            "host_blocks",
             "lease_spills",
             "lease_drops",
             "leases_leaked",
@@ -89,7 +102,7 @@ class _StatLogger(StatLoggerBase):
         mm_cache_stats: Any = None,
         engine_idx: int = 0,
     ) -> None:
-        self._reports.take(scheduler_stats)
+        self._reports.take(scheduler_stats, iteration_stats)
 
     def log_engine_initialized(self) -> None:
         return

@@ -82,6 +82,7 @@ class Segment:
     replica: which of several engines runs it, "" where that is left to them. home: where its block will be joined.
     priority: lower runs first; all segments of one request share its arrival number.
     cache_salt: prefix-cache name space.
+    trace: the span that it belongs to (`multiverse.telemetry.traces`).
     """
 
     id: str
@@ -101,6 +102,7 @@ class Segment:
     home: str = ""
     priority: int = 0
     cache_salt: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

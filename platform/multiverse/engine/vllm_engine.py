@@ -11,7 +11,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from vllm import SamplingParams
@@ -90,6 +90,15 @@ class VllmEngine:
     @property
     def stats(self) -> EngineStats:
         return self._reports.stats
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """All of `EngineStats`, and what metrics need beside it. steps: see `multiverse.engine.step_times`."""
+        return asdict(self.stats) | {
+            "steps": self._reports.steps,
+            "block_bytes": self.transfers.block_bytes,
+            "kv_usage": 1 - self.free_tokens / self.kv_tokens,
+        }
 
     @property
     def free_tokens(self) -> int:

@@ -144,6 +144,24 @@ def overhead(
 
 
 @app.command()
+def metrics(
+    model: Model = DEFAULT_MODEL,
+    eager: Eager = False,
+    pairs: Annotated[int, typer.Option(min=2, help="Runs with metrics and without, in turn.")] = 12,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at the same time.")] = 64,
+    max_tokens: Annotated[int, typer.Option(min=32, help="Of an answer.")] = 160,
+    as_json: AsJson = False,
+) -> None:
+    """What metrics cost, in CPU seconds per generated token. Exits with 1 above 1 %."""
+    from multiverse.evaluation.metrics_cost import measure_metrics
+
+    engine = {"enforce_eager": eager, "max_model_len": 2048, "kv_cache_gib": 1.0}
+    report = measure_metrics(_served(model, 1, engine, placement="home"), pairs, concurrency, max_tokens)
+    show_table("Cost of metrics", [report])
+    _end(report, as_json, ok=report["ok"])
+
+
+@app.command()
 def placement(
     costs: Annotated[Path | None, typer.Option(help="JSON file of other costs; default: those of the package.")] = None,
     seed: Annotated[int, typer.Option(help="Of the requests; every policy gets the same ones.")] = 0,

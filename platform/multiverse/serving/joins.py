@@ -32,6 +32,7 @@ class OpenBlock:
 
     fork: index at which every branch's own tokens begin. prefix: sources for what is before it, () where the first
     branch's lease holds that too. home: the replica that goes on behind the join, "" if there is only one.
+    trace: the span that it belongs to (`multiverse.telemetry.traces`).
     """
 
     key: BlockKey
@@ -39,6 +40,7 @@ class OpenBlock:
     fork: int
     prefix: tuple[Source, ...] = ()
     home: str = ""
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """`MultiverseEngine`: whole requests on one vLLM instance in this process, without Ray."""
 
-from dataclasses import asdict
 from typing import Any
 
 from multiverse.engine.config import EngineConfig
@@ -23,10 +22,9 @@ class MultiverseEngine(WholeEngine):
         return cls(await VllmEngine.start(config))
 
     async def stats(self) -> dict[str, Any]:
-        """The engine's figures (`EngineStats`), and ``kv_usage``. Raises if vLLM is dead."""
+        """The engine's figures. Raises if vLLM is dead."""
         await self.segments.check_health()
-        stats = self.segments.stats
-        return asdict(stats) | {"kv_usage": 1 - self.segments.free_tokens / self.segments.kv_tokens}
+        return self.segments.figures
 
     async def shutdown(self) -> None:
         self.segments.shutdown()

@@ -45,3 +45,5 @@ class GenerationRequest:
     arrival: int = 0
     cache_salt: str = ""
     seen: Seen = "all"
+    trace: str = ""
+    """The span that it belongs to (`multiverse.telemetry.traces`)."""

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from multiverse.config import short_name
 from multiverse.training.config import TrainConfig
-from multiverse.training.observers import MLflow, Several, TensorBoard, Terminal
+from multiverse.training.observers import Metrics, MLflow, Several, TensorBoard, Terminal
 from multiverse.training.run import Observer, Summary, train
 
 
@@ -69,10 +70,14 @@ def _worker(values: dict[str, Any]) -> dict[str, Any]:
     import ray.train
     from ray.train.torch import get_device
 
+    from multiverse.telemetry.export import build_ray
+
     config = TrainConfig.of(values["config"])
     first = ray.train.get_context().get_world_rank() == 0
-    observers = Several([Terminal(), *logs(config)]) if first else Observer()
-    return asdict(train(config, observers, get_device()))
+    if not first:
+        return asdict(train(config, Observer(), get_device()))
+    metrics = Metrics(build_ray(short_name(config.model)))
+    return asdict(train(config, Several([Terminal(), *logs(config), metrics]), get_device()))
 
 
 @contextmanager

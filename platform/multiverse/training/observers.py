@@ -1,10 +1,12 @@
-"""Where a run's figures go: the terminal, TensorBoard, MLflow, Ray Train."""
+"""Where a run's figures go: the terminal, TensorBoard, MLflow, metrics."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from multiverse.telemetry import training as metrics
+from multiverse.telemetry.recorders import Recorder
 from multiverse.training.checkpoints import Outcome
 from multiverse.training.examples import Report
 from multiverse.training.loop import StepReport
@@ -124,6 +126,40 @@ class MLflow(Observer):
 
     def looked(self, looked: Looked) -> None:
         self._log({f"held_out/{name}": value for name, value in seen(looked).items()}, step=looked.step)
+
+
+class Metrics(Observer):
+    """The run as metrics (`multiverse.telemetry.training`)."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def data(self, report: Report, steps: int, resumed_at: int) -> None:
+        self._recorder.set(metrics.STEPS, steps)
+        self._recorder.set(metrics.STEP, resumed_at)
+
+    def step(self, report: StepReport, steps: int) -> None:
+        recorder = self._recorder
+        recorder.set(metrics.STEP, report.step + 1)
+        recorder.observe(metrics.STEP_SECONDS, report.seconds)
+        recorder.inc(metrics.TOKENS, report.tokens)
+        recorder.set(metrics.LEARNING_RATE, report.rate)
+        recorder.set(metrics.GRADIENT_NORM, report.norm)
+        for part, loss in {"all": report.loss, **report.by_part}.items():
+            recorder.set(metrics.LOSS, loss, part=part)
+
+    def looked(self, looked: Looked) -> None:
+        for part, loss in {"all": looked.loss, **looked.by_part}.items():
+            self._recorder.set(metrics.HELD_OUT_LOSS, loss, part=part)
+        if (made := looked.generated) is not None:
+            self._recorder.set(metrics.HELD_OUT_VALID, made.valid)
+            self._recorder.set(metrics.HELD_OUT_PARALLELISM, made.parallelism)
+
+    def saved(self, outcome: Outcome) -> None:
+        self._recorder.inc(metrics.CHECKPOINTS, outcome="saved" if outcome.error is None else "failed")
+        if outcome.error is None:
+            self._recorder.observe(metrics.CHECKPOINT_SECONDS, outcome.seconds)
+            self._recorder.set(metrics.CHECKPOINT_BYTES, outcome.size)
 
 
 class Curve(Observer):

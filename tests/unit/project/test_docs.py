@@ -48,7 +48,7 @@ def test_life_has_eight_steps_each_with_its_file(root: Path, life: str) -> None:
 def test_every_folder_of_the_package_has_its_line(root: Path) -> None:
     named = re.findall(r"^\| `(\w+)/` \|", section(root, "Folders"), re.MULTILINE)
     folders = {path.parent.name for path in (root / "platform/multiverse").glob("*/__init__.py")}
-    assert set(named) == folders | {"deployments", "jobs", "k8s", "tests"}
+    assert set(named) == folders | {"deployments", "dashboards", "jobs", "k8s", "tests"}
 
 
 def test_document_of_tasks_is_as_it_is_generated(root: Path) -> None:

@@ -19,7 +19,7 @@ from multiverse.serving.api.gate import pressure_of
 from multiverse.serving.api.http import build_asgi
 from multiverse.serving.fleet.fleet_engine import stats_of
 from multiverse.serving.fleet.messages import Status
-from multiverse.telemetry.metrics import build
+from multiverse.telemetry.export import build
 from tests.unit.serving.fake_engine import WordCodec
 from tests.unit.serving.fake_fleet import FakeCluster
 from tests.unit.serving.http_fakes import FakeEngine, block_of_two, sequential

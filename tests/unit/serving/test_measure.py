@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from multiverse.serving.api.measure import ServerMeter
 from multiverse.serving.events import BranchRetried, FellBack, TokensAdded
-from multiverse.telemetry.metrics import build
+from multiverse.telemetry.export import build
 from tests.unit.serving.http_fakes import Words, block_of_two
 
 
@@ -46,7 +46,7 @@ def test_request_that_is_given_up_is_cancelled() -> None:
 def test_tokens_of_a_cancelled_request_are_counted_for_its_key() -> None:
     registry = CollectorRegistry()
     server = ServerMeter(build(registry))
-    server.admitted("alice", 5)
+    server.begun("alice", 5)
     meter = server.started("off", "alice")
     meter.event(TokensAdded((), (1, 2)))
     meter.event(TokensAdded((), (3,), written=True))
@@ -59,7 +59,7 @@ def test_tokens_of_a_cancelled_request_are_counted_for_its_key() -> None:
 def test_nobody_is_counted_without_keys() -> None:
     registry = CollectorRegistry()
     server = ServerMeter(build(registry))
-    server.admitted(None, 5)
+    server.begun(None, 5)
     server.started("off").ended()
     assert b"multiverse_key_requests_total{" not in generate_latest(registry)
 

@@ -60,6 +60,11 @@ class Account:
         self.limits = limits
 
     @property
+    def running(self) -> int:
+        """Requests that run or wait."""
+        return self._running
+
+    @property
     def limits(self) -> KeyLimits:
         return self._limits
 

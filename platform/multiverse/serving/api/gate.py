@@ -1,6 +1,7 @@
 """What a request passes before it is generated: the check of its key, the key's limits, the server's queue."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -47,7 +48,7 @@ class Gate:
     def narrowed(self, caller: Caller, body: B) -> B:
         """The body with the default of ``max_width`` cut to the key's limit."""
         asked = body.parallel
-        with self._counted():
+        with self._counted(caller):
             if asked.width is not None:
                 caller.account.width("parallel.width", asked.width, explicit=True)
             explicit = "max_width" in asked.model_fields_set
@@ -60,19 +61,27 @@ class Gate:
     async def admitted(self, caller: Caller, body: ChatBody | CompletionBody) -> AsyncIterator[None]:
         """Wait for the turn of a request and hold its place."""
         prompts = len(body.prompt) if isinstance(body, CompletionBody) else 1
-        with self._counted(), caller.account.request():
-            if self._admission is None:
+        with self._counted(caller), self._meter.accounted(caller), caller.account.request():
+            self._meter.account(caller)
+            async with self._turn(caller, min(prompts * body.n, MAX_GENERATIONS)):
                 yield
-                return
-            if self._watching is None or self._watching.done():
-                self._watching = asyncio.create_task(self._watch(self._admission))
-            async with self._admission.admit(caller.tenant, min(prompts * body.n, MAX_GENERATIONS)):
-                yield
+
+    @asynccontextmanager
+    async def _turn(self, caller: Caller, generations: int) -> AsyncIterator[None]:
+        if self._admission is None:
+            yield
+            return
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch(self._admission))
+        came = time.monotonic()
+        async with self._admission.admit(caller.tenant, generations):
+            self._meter.admitted(time.monotonic() - came)
+            yield
 
     def begun(self, caller: Caller, prompt_tokens: int) -> None:
         """The caller's request was admitted and is in order."""
         caller.account.charge(prompt_tokens)
-        self._meter.admitted(caller.name, prompt_tokens)
+        self._meter.begun(caller.name, prompt_tokens)
 
     def cache_tenant(self, caller: Caller) -> str:
         return "" if self._access is None else self._access.cache_tenant(caller)
@@ -87,6 +96,7 @@ class Gate:
             except Exception:
                 # A dead engine fails its requests itself; nobody shall wait for its figures.
                 admission.update(Pressure())
+                self._meter.unreachable()
             else:
                 admission.update(pressure_of(stats))
                 self._meter.engine(stats)
@@ -94,11 +104,11 @@ class Gate:
             await asyncio.sleep(WATCH_SECONDS)
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, caller: Caller | None = None) -> Iterator[None]:
         try:
             yield
         except Refused as refusal:
-            self._meter.rejected(refusal.reason)
+            self._meter.rejected(refusal.reason, None if caller is None else caller.name)
             raise from_refusal(refusal) from refusal
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from multiverse.serving.access.access import Caller
@@ -14,6 +15,7 @@ from multiverse.serving.api.schema import ChatBody, CompletionBody
 from multiverse.serving.events import Event, TokensAdded
 from multiverse.serving.interface import GenerationEngine
 from multiverse.serving.request import GenerationRequest
+from multiverse.telemetry import traces
 
 
 class Generation:
@@ -75,16 +77,18 @@ class Generation:
         return merged([self._measured(answer.request) for answer in self._answers])
 
     async def _measured(self, request: GenerationRequest) -> AsyncIterator[Event]:
-        meter = self._meter.started(request.parallel.mode, self._caller.name)
+        mode = request.parallel.mode
+        meter = self._meter.started(mode, self._caller.name)
         begun = False
         try:
-            async with closing(self._engine.generate(request)) as events:
-                async for event in events:
-                    begun = True
-                    meter.event(event)
-                    if isinstance(event, TokensAdded):
-                        self._caller.account.charge(len(event.tokens))
-                    yield event
+            with traces.span("request", request=request.id, mode=mode, prompt_tokens=len(request.prompt)) as trace:
+                async with closing(self._engine.generate(replace(request, trace=trace))) as events:
+                    async for event in events:
+                        begun = True
+                        meter.event(event)
+                        if isinstance(event, TokensAdded):
+                            self._caller.account.charge(len(event.tokens))
+                        yield event
         except ValueError as error:
             meter.failed()
             if request.sampling.json_schema is None or begun:

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -23,12 +23,13 @@ from multiverse.serving.access.admission import Admission
 from multiverse.serving.api.errors import ApiError, from_validation
 from multiverse.serving.api.gate import Gate, KeyCheck
 from multiverse.serving.api.generation import Generation
-from multiverse.serving.api.measure import Recorders, ServerMeter
+from multiverse.serving.api.measure import ServerMeter
 from multiverse.serving.api.openai import ChatForm, CompletionForm, Form, Reply
 from multiverse.serving.api.schema import ChatBody, CompletionBody
 from multiverse.serving.api.translate import Ticket, to_requests
 from multiverse.serving.interface import GenerationEngine
-from multiverse.telemetry.metrics import Recorder, build
+from multiverse.telemetry.export import build
+from multiverse.telemetry.recorders import Recorder
 
 MAX_BODY = 4 * 2**20
 """Bytes of a request's body."""
@@ -46,17 +47,21 @@ def build_asgi(
     recorders: Sequence[Recorder] = (),
     access: Access | None = None,
     admission: Admission | None = None,
+    cluster: Callable[[], bytes] | None = None,
+    meter: type[ServerMeter] = ServerMeter,
 ) -> FastAPI:
     """The application that serves ``engine`` under ``model_name``.
 
-    ``/metrics`` shows what this process measured; ``recorders`` get the same values (Ray's metrics agent).
-    Without ``access`` nobody is asked for a key, without ``admission`` all requests run at once.
+    ``/metrics`` shows what this process measured, with the engine's figures, and behind it what ``cluster`` gives: the
+    whole cluster's metrics as text, under other names. ``recorders`` (Ray's metrics agent) get this process's values.
+    ``meter`` measures all of it. Without ``access`` nobody is asked for a key, without ``admission`` all requests run
+    at once.
     """
     registry = CollectorRegistry()
-    meter = ServerMeter(Recorders([build(registry), *recorders]))
+    server = meter(build(registry), recorders)
     created = int(time.time())
     arrivals = _arrivals()
-    gate = Gate(access, admission, engine, meter)
+    gate = Gate(access, admission, engine, server)
     app = _Documented(title="Multiverse", docs_url=None, redoc_url=None)
     app.add_middleware(KeyCheck, gate=gate)
 
@@ -88,7 +93,7 @@ def build_asgi(
                 )
                 # The choices of one prompt follow each other and share it.
                 gate.begun(caller, sum(len(first.prompt) for first in requests[:: body.n]))
-                yield Generation(body, requests, engine, meter, Reply(form, id, model_name, body.n), caller)
+                yield Generation(body, requests, engine, server, Reply(form, id, model_name, body.n), caller)
 
         if body.stream:
             return EventStream(_streamed(admitted()))
@@ -124,8 +129,11 @@ def build_asgi(
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        meter.engine(await engine.stats())
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        server.engine(await engine.stats())
+        text = generate_latest(registry)
+        if cluster is not None:
+            text += await asyncio.to_thread(cluster)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     @app.exception_handler(ApiError)
     @app.exception_handler(HTTPException)

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from multiverse.engine.step_times import StepCurve
 from multiverse.serving.access.shares import share
 from multiverse.serving.fleet.fleet import Fleet, NoReplica
 from multiverse.serving.joins import Reduction
@@ -11,12 +12,14 @@ from multiverse.serving.sequencing.rows import Rows
 from multiverse.serving.sequencing.session import EngineLimits
 from multiverse.serving.whole import WholeEngine
 
-_GAUGES = ("leases", "leased_blocks", "running", "waiting", "exports", "exported_bytes")
+_GAUGES = ("leases", "leased_blocks", "host_blocks", "running", "waiting", "exports", "exported_bytes")
 _COUNTERS = (
     "lease_spills",
     "lease_drops",
     "leases_leaked",
     "preemptions",
+    "prefix_cache_queries",
+    "prefix_cache_hits",
     "sent_bytes",
     "received_bytes",
     "kv_mismatches",
@@ -58,6 +61,8 @@ def stats_of(fleet: Fleet) -> dict[str, Any]:
     return {
         **total,
         "rebuilds": dict(rebuilds),
+        "block_bytes": max(status.stats.get("block_bytes", 0) for status in statuses),
+        "steps": StepCurve.of(point for status in statuses for point in status.stats.get("steps", ())).points,
         "replicas": len(statuses),
         "kv_usage": 1 - sum(status.free for status in statuses) / capacity if capacity else 0.0,
         "known_leases": fleet.leases,

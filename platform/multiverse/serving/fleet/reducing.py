@@ -17,6 +17,7 @@ from multiverse.engine.references import KVReference
 from multiverse.serving.fleet.ledger import Held, export_of
 from multiverse.serving.fleet.messages import ReplicaLost
 from multiverse.serving.joins import Barrier, BlockKey, BranchEnd, JoinPlan, OpenBlock
+from multiverse.telemetry import traces
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,10 @@ class Reducer:
 
         Raises ValueError as `Barrier.arrive` does.
         """
+        with traces.span("reduce", block.trace, block=block.key.block, arrivals=len(arrivals)):
+            return await self._arrive(block, arrivals)
+
+    async def _arrive(self, block: OpenBlock, arrivals: Sequence[Arrival]) -> JoinPlan | None:
         self._expire()
         state = self._blocks.setdefault(block.key, _Open(Barrier(block)))
         for arrival in arrivals:

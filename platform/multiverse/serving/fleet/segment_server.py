@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from multiverse.engine.references import KVMismatch, KVReference
@@ -17,6 +17,7 @@ from multiverse.engine.segment import Segment
 from multiverse.engine.vllm_engine import VllmEngine
 from multiverse.serving.fleet.messages import Command, Failed, Output, Release, Status, Stop, Submit, joined
 from multiverse.serving.fleet.store import Store
+from multiverse.telemetry import traces
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class SegmentServer:
         """replica: this one's name. store: how KV gets to other nodes. node: this one."""
         engine.transfers.replica, engine.transfers.node = replica, node
         self._engine = engine
+        self._replica = replica
         self._store = store
         self._node = node
         self._clients: dict[str, _Client] = {}
@@ -108,7 +110,7 @@ class SegmentServer:
         """Also tells that the router lives. Raises if the engine is dead, before Serve finds that out."""
         await self._engine.check_health()
         self._client(router)
-        stats = asdict(self._engine.stats)
+        stats = self._engine.figures
         stats |= {"kv_mismatches": self._engine.transfers.mismatches, **self._store.figures()}
         return Status(
             running=stats["running"],
@@ -159,10 +161,11 @@ class SegmentServer:
         try:
             local, fetched = await self._localized(segment)
             try:
-                async with aclosing(self._engine.run(local)) as deltas:
-                    async for delta in deltas:
-                        client.put((segment.id, delta), at_once=first or delta.finish is not None)
-                        first = False
+                with traces.span("run", segment.trace, segment=segment.id, replica=self._replica):
+                    async with aclosing(self._engine.run(local)) as deltas:
+                        async for delta in deltas:
+                            client.put((segment.id, delta), at_once=first or delta.finish is not None)
+                            first = False
             finally:
                 self._store.drop(fetched)
         except asyncio.CancelledError:

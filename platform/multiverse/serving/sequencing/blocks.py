@@ -22,6 +22,7 @@ from multiverse.serving.sequencing.budget import Share, share
 from multiverse.serving.sequencing.pieces import Outline, encode, read_outlines
 from multiverse.serving.sequencing.region import Region
 from multiverse.serving.sequencing.segments import prefill, sample
+from multiverse.telemetry import traces
 
 LEAST_SAMPLED = 2
 """A branch that could not sample this many tokens, its closer included, is given up."""
@@ -94,6 +95,7 @@ async def run_block(region: Region, outlines: Sequence[Outline]) -> bool:
             len(region.context),
             region.sources if placed.keep_prefix else (),
             placed.home,
+            session.trace(region.place),
         )
     )
     gate = asyncio.Semaphore(session.request.parallel.max_width)
@@ -106,7 +108,8 @@ async def run_block(region: Region, outlines: Sequence[Outline]) -> bool:
                 for number, (outline, needed) in enumerate(zip(outlines, beginnings, strict=True), 1)
             ]
         branches, ended = zip(*(task.result() for task in tasks), strict=True)
-        await _join(region, join, placed)
+        with traces.span("join", session.trace(region.place), block=block, width=len(outlines)):
+            await _join(region, join, placed)
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
     finally:
@@ -168,39 +171,45 @@ async def _run_branch(
     gate: asyncio.Semaphore, join: Join, fork: _Fork, number: int, outline: Outline, worth_it: bool
 ) -> tuple[Region, Branch]:
     """Run one branch to its ``</Path>``, see to its KV and have it join. One that is not ``worth_it`` stays empty."""
+    session = fork.region.session
     async with gate:
-        branch, session = fork.branch(number), fork.region.session
-        began = time.perf_counter()
-        finish: BranchFinish
-        if not worth_it:
-            finish = "given_up"
-        elif session.time_is_up():
-            finish = "dropped"
-        else:
-            branch.begin(outline.beginning)
-            finish = await grow(branch)
-            if session.telling.taken_back(branch.place):
-                await session.leases.release(branch.release)
-                session.telling.begin_again(branch.place)
-                branch, finish = fork.branch(number), "dropped"
-            elif branch.late and (branch.late > RETRIES or session.time_is_up()):
-                finish = "timeout"
-        if finish in ("given_up", "dropped"):
-            branch.begin(outline.head)
-            branch.end("length")
-        ran = branch.replica
-        if finish in ("given_up", "dropped", "timeout"):
-            # Its KV is still to be made: where it is needed, not where it took too long.
-            branch.replica = branch.home
-        own, milliseconds = tuple(branch.tokens[branch.begun_at :]), (time.perf_counter() - began) * 1e3
-        session.emit(BranchFinished(branch.place, finish, len(own), milliseconds))
-        lease = ""
-        if session.by_kv:
-            if not branch.holds_all:
-                await prefill(branch)
-            (lease,) = branch.release
-        await join.arrive(BranchEnd(number, own, lease, finish))
-        return branch, Branch(outline.text, own, finish, milliseconds, tuple(branch.blocks), ran)
+        with session.branch_span((*fork.region.place, (fork.block, number))):
+            return await _grow_branch(join, fork, number, outline, worth_it)
+
+
+async def _grow_branch(join: Join, fork: _Fork, number: int, outline: Outline, worth_it: bool) -> tuple[Region, Branch]:
+    branch, session = fork.branch(number), fork.region.session
+    began = time.perf_counter()
+    finish: BranchFinish
+    if not worth_it:
+        finish = "given_up"
+    elif session.time_is_up():
+        finish = "dropped"
+    else:
+        branch.begin(outline.beginning)
+        finish = await grow(branch)
+        if session.telling.taken_back(branch.place):
+            await session.leases.release(branch.release)
+            session.telling.begin_again(branch.place)
+            branch, finish = fork.branch(number), "dropped"
+        elif branch.late and (branch.late > RETRIES or session.time_is_up()):
+            finish = "timeout"
+    if finish in ("given_up", "dropped"):
+        branch.begin(outline.head)
+        branch.end("length")
+    ran = branch.replica
+    if finish in ("given_up", "dropped", "timeout"):
+        # Its KV is still to be made: where it is needed, not where it took too long.
+        branch.replica = branch.home
+    own, milliseconds = tuple(branch.tokens[branch.begun_at :]), (time.perf_counter() - began) * 1e3
+    session.emit(BranchFinished(branch.place, finish, len(own), milliseconds))
+    lease = ""
+    if session.by_kv:
+        if not branch.holds_all:
+            await prefill(branch)
+        (lease,) = branch.release
+    await join.arrive(BranchEnd(number, own, lease, finish))
+    return branch, Branch(outline.text, own, finish, milliseconds, tuple(branch.blocks), ran)
 
 
 async def _join(region: Region, join: Join, placed: Placed) -> None:

@@ -33,7 +33,7 @@ async def sample(region: Region, room: int, stop: str = "</Goal>") -> Step:
         cache_salt=session.request.cache_salt,
     )
     region.segments += 1
-    stream = session.open(segment)
+    stream = session.open(segment, region.place)
     delta, step = Delta(()), None
     got, leased = 0, False
     try:
@@ -81,7 +81,7 @@ async def prefill(region: Region) -> None:
         priority=session.request.arrival,
         cache_salt=session.request.cache_salt,
     )
-    stream = session.open(segment)
+    stream = session.open(segment, region.place)
     try:
         async for _ in stream:
             await _admit(region, segment)

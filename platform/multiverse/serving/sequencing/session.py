@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
 from multiverse.engine.segment import Delta, Fork, Placed, Sampling, Segment, SegmentEngine
@@ -17,6 +17,7 @@ from multiverse.serving.sequencing.pieces import Codec
 from multiverse.serving.sequencing.rows import Rows
 from multiverse.serving.sequencing.seeds import Path, derived_seed
 from multiverse.serving.sequencing.telling import Telling
+from multiverse.telemetry import traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Session:
         self._segments = itertools.count(1)
         self._blocks = itertools.count(1)
         self._draining: set[asyncio.Task[None]] = set()
+        self._spans: dict[Place, str] = {}
 
     @property
     def depth_limit(self) -> int:
@@ -114,9 +116,28 @@ class Session:
         """A place in the batch, held while a segment runs."""
         return self._shared.rows.row(self.request.id, self.request.arrival)
 
-    def open(self, segment: Segment) -> AsyncGenerator[Delta, None]:
-        """Run a segment. The caller closes the stream."""
-        return self.engine.run(segment)
+    def open(self, segment: Segment, place: Place = ()) -> AsyncGenerator[Delta, None]:
+        """Run a segment of ``place``. The caller closes the stream."""
+        return self._traced(segment, place) if traces.enabled() else self.engine.run(segment)
+
+    async def _traced(self, segment: Segment, place: Place) -> AsyncGenerator[Delta, None]:
+        tokens, alone = len(segment.tokens), segment.prefill_only
+        parent = self.trace(place)
+        with traces.span("segment", parent, segment=segment.id, prompt_tokens=tokens, prefill_only=alone) as trace:
+            async with aclosing(self.engine.run(replace(segment, trace=trace))) as deltas:
+                async for delta in deltas:
+                    yield delta
+
+    def trace(self, place: Place) -> str:
+        """The span of the branch at ``place``, or of the request."""
+        return self._spans.get(place, self.request.trace)
+
+    @contextmanager
+    def branch_span(self, place: Place) -> Iterator[None]:
+        """Around a branch."""
+        block, number = place[-1]
+        with traces.span("branch", self.trace(place[:-1]), block=block, branch=number) as self._spans[place]:
+            yield
 
     def segment_id(self) -> str:
         return f"{self.request.id}/{next(self._segments)}"

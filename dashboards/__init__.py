@@ -1,0 +1,1 @@
+"""Grafana dashboards and Prometheus alert rules, by code. ``make dashboards`` writes them into generated/."""

@@ -1,0 +1,72 @@
+"""PromQL over the platform's metrics, by the metrics themselves: one that is not in the table cannot be asked for."""
+
+from dataclasses import dataclass
+
+from multiverse.telemetry.metric import Metric
+
+SERVED = 'model=~"$model",application=~"$deployment"'
+"""Of the Serve applications that are chosen above a dashboard."""
+OF_MODEL = 'model=~"$model"'
+"""Of jobs, which are no Serve application."""
+INTERVAL = "$__rate_interval"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """legend: Grafana's, with labels in double braces."""
+
+    expr: str
+    legend: str
+
+
+def series(metric: Metric, where: str = SERVED, suffix: str = "", **labels: str) -> str:
+    """A metric's series, as Ray's agent exports them. labels: regular expressions that their values match."""
+    matches = [where, *(f'{name}=~"{value}"' for name, value in labels.items())]
+    return f"ray_{metric.name}{suffix}{{{','.join(filter(None, matches))}}}"
+
+
+def rate(
+    metric: Metric, *by: str, where: str = SERVED, suffix: str = "", interval: str = INTERVAL, **labels: str
+) -> str:
+    """Of a counter, per second, over all processes."""
+    return _sum(f"rate({series(metric, where, suffix, **labels)}[{interval}])", by)
+
+
+def increase(metric: Metric, *by: str, where: str = SERVED, interval: str = INTERVAL, **labels: str) -> str:
+    return _sum(f"increase({series(metric, where, **labels)}[{interval}])", by)
+
+
+def ratio(of: Metric, to: Metric, *by: str, where: str = SERVED, interval: str = INTERVAL, **labels: str) -> str:
+    """Of two counters with the same labels: an exact mean."""
+    upper, lower = (rate(metric, *by, where=where, interval=interval, **labels) for metric in (of, to))
+    return f"{upper} / {lower}"
+
+
+def quantile(
+    share: float, metric: Metric, *by: str, where: str = SERVED, interval: str = INTERVAL, **labels: str
+) -> str:
+    """Of a histogram."""
+    buckets = rate(metric, "le", *by, where=where, suffix="_bucket", interval=interval, **labels)
+    return f"histogram_quantile({share:g}, {buckets})"
+
+
+def total(metric: Metric, *by: str, where: str = SERVED, **labels: str) -> str:
+    """A gauge, added up over all processes."""
+    return _sum(series(metric, where, **labels), by)
+
+
+def highest(metric: Metric, *by: str, where: str = SERVED, **labels: str) -> str:
+    """The largest of a gauge."""
+    return _over("max", series(metric, where, **labels), by)
+
+
+def mean(metric: Metric, *by: str, where: str = SERVED, **labels: str) -> str:
+    return _over("avg", series(metric, where, **labels), by)
+
+
+def _sum(expr: str, by: tuple[str, ...]) -> str:
+    return _over("sum", expr, by)
+
+
+def _over(operator: str, expr: str, by: tuple[str, ...]) -> str:
+    return f"{operator} by ({', '.join(by)}) ({expr})" if by else f"{operator}({expr})"
