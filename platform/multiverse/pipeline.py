@@ -14,7 +14,7 @@ from rich.rule import Rule
 RUN = Path("runs/pipeline")
 CONFIGS = Path("jobs/configs/pipeline")
 MODEL = RUN / "trained" / "model"
-CHAINS = 48
+CHAINS = 24
 QUESTION = "List four tips for waking up early. One sentence for each."
 
 

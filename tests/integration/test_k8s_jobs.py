@@ -1,5 +1,6 @@
 """Every RayJob's entrypoint, as written, through ``ray job submit`` as KubeRay calls it."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.integration.llm_server import llm_server
 from tests.integration.ray_head import BIN, ray_head
+from tests.unit.curation.scripted import good_answer
 from tests.unit.k8s.rendered import ROOT, render
 from tests.unit.training.tiny_run import tiny_config, tiny_model
 
@@ -22,14 +25,30 @@ RUNNABLE = [name for name, entrypoint in ENTRYPOINTS.items() if (ROOT / shlex.sp
 MOUNTED = "/etc/multiverse"
 
 
-def small_training(folder: Path) -> dict[str, object]:
+def small_training(folder: Path, llm: str) -> dict[str, object]:
     config = tiny_config(tiny_model(folder / "model"), folder, rows=8, workers={"count": 1})
     values: dict[str, object] = config.model_dump(mode="json")
     return values
 
 
+def small_curation(folder: Path, llm: str) -> dict[str, object]:
+    row = {"question": "a and b?", "chain": "We need both. a is 2 and 3, 5. b is 4 twice, 8. So 13.", "answer": "13"}
+    (folder / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    return {
+        "source": str(folder / "rows.jsonl"),
+        "out": str(folder / "out"),
+        "llm": {"base_url": llm, "model": "scripted"},
+    }
+
+
 # What stands in place of the mounted file, in a few steps' or calls' size.
-SMALL: dict[str, Callable[[Path], dict[str, object]]] = {"train": small_training}
+SMALL: dict[str, Callable[[Path, str], dict[str, object]]] = {"train": small_training, "curate": small_curation}
+
+
+@pytest.fixture(scope="module")
+def llm() -> Iterator[str]:
+    with llm_server(lambda body: good_answer(body["messages"])) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +67,10 @@ def head() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("job", RUNNABLE)
-def test_entrypoint_runs(head: dict[str, str], job: str, tmp_path: Path) -> None:
+def test_entrypoint_runs(head: dict[str, str], llm: str, job: str, tmp_path: Path) -> None:
     assert job in SMALL, f"write a small configuration for {job}"
     (tmp_path / "model").mkdir()
-    (tmp_path / f"{job}.yaml").write_text(yaml.safe_dump(SMALL[job](tmp_path)))
+    (tmp_path / f"{job}.yaml").write_text(yaml.safe_dump(SMALL[job](tmp_path, llm)))
     entrypoint = ENTRYPOINTS[job]
     assert f"{MOUNTED}/{job}.yaml" in entrypoint
     command = [str(BIN / "ray"), "job", "submit", "--address", head["RAY_DASHBOARD_ADDRESS"], "--"]

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from multiverse.config import AppConfig
+from multiverse.curation.job.config import CurateConfig
 from multiverse.training.config import TrainConfig
 from tests.unit.k8s.rendered import (
     OVERLAYS,
@@ -34,13 +35,7 @@ OF_LIBRARIES = {
     "RAY_USAGE_STATS_ENABLED",
 }
 JOBS = [value["metadata"]["name"] for value in render("cpu/jobs") if value["kind"] == "RayJob"]
-NOT_YET = pytest.mark.xfail(strict=False, reason="not written yet")
-UNWRITTEN = ("curate", "evaluate", "benchmark")
-CONFIGURATIONS = {"train": TrainConfig}
-
-
-def parameters() -> list[object]:
-    return [pytest.param(job, marks=NOT_YET if job in UNWRITTEN else ()) for job in JOBS]
+CONFIGURATIONS: dict[str, type[CurateConfig] | type[TrainConfig]] = {"curate": CurateConfig, "train": TrainConfig}
 
 
 def job_of(overlay: str, name: str) -> tuple[Object, Object]:
@@ -57,10 +52,10 @@ def service_of(overlay: str) -> Object:
 
 
 def test_there_is_a_job_of_each_kind() -> None:
-    assert sorted(JOBS) == ["benchmark", "curate", "evaluate", "train"]
+    assert sorted(JOBS) == ["curate", "train"]
 
 
-@pytest.mark.parametrize("job", parameters())
+@pytest.mark.parametrize("job", JOBS)
 def test_script_of_the_entrypoint_exists(root: Path, job: str) -> None:
     scripts = {job_of(overlay, job)[0]["spec"]["entrypoint"].split()[1] for overlay in OVERLAYS}
     assert scripts == {f"jobs/{job}.py"}
@@ -81,7 +76,7 @@ def test_configuration_of_the_entrypoint_is_mounted_on_the_head(overlay: str, jo
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-@pytest.mark.parametrize("job", parameters())
+@pytest.mark.parametrize("job", JOBS)
 def test_configuration_is_what_the_job_reads(overlay: str, job: str) -> None:
     text = job_of(overlay, job)[1]["data"][f"{job}.yaml"]
     assert CONFIGURATIONS[job].of(yaml.safe_load(text)).out
