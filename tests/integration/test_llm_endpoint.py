@@ -14,6 +14,7 @@ from multiverse.curation.llm.accounting import Accounting
 from multiverse.curation.llm.calls import Call, EndpointError, LLMError, Reply
 from multiverse.curation.llm.client import open_llm
 from multiverse.curation.llm.config import LLMConfig
+from multiverse.curation.llm.schemas import strict
 from tests.integration.llm_server import FAULTS, Server, always, first, llm_server, seeded
 
 KEY = "sk-secret-of-the-test"
@@ -68,7 +69,7 @@ async def test_body_of_a_request(server: Server) -> None:
             {
                 "response_format": {
                     "type": "json_schema",
-                    "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
+                    "json_schema": {"name": "answer", "schema": strict(SCHEMA), "strict": True},
                 }
             },
         ),

@@ -9,8 +9,8 @@ from multiverse.curation.stages import anchored, rewrite
 from multiverse.curation.stages.prompts import load_prompts
 
 DIGESTS = {
-    "anchored-1": "3af1ed500eb34d8bd4d78b1a2e53d2a5c31b17ba1edec918afb74be2b613f68f",
-    "rewrite-1": "b4b3c5462ea71444866755208809dae503a890c05b9bb0d1357a7ec14089147d",
+    "anchored-1": "0250c90af9e4dc8a6e16a8b331860a48117b9f9090b292588b36c81cfd2e5cfd",
+    "rewrite-1": "d6a9a2aff77e6081a58bf3e67f0b0b97afd4e81a76f41b0495e18f02b641707b",
 }
 
 

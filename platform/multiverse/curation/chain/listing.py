@@ -1,6 +1,8 @@
 """Chains, steps and blocks as lines of a prompt."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from multiverse.curation.chain.groups import Block, first_sentence, last_sentence
 from multiverse.curation.chain.plan import Step, label
@@ -35,6 +37,41 @@ def block_lines(forks: Sequence[Block], sentences: Sequence[Sentence]) -> str:
             titles = "; ".join(branch.titles)
             lines.append(f'- branch {place}: sentences {first + 1} to {last} ({titles}), begins "{begins}"')
     return "\n".join(lines)
+
+
+def step_question(question: str, sentences: Sequence[Sentence]) -> dict[str, str]:
+    """What the prompt about steps is filled in with."""
+    count = len(sentences)
+    return {
+        "question": question,
+        "sentences": str(count),
+        "chain": numbered(sentences),
+        "example": example_steps(count),
+    }
+
+
+def example_steps(sentences: int) -> str:
+    """An answer about steps that fits a chain of so many sentences: small models keep to an example's numbers."""
+    if sentences < 3:
+        steps = [{"title": "Find the result", "first": 1, "last": sentences}]
+    else:
+        middle = (sentences + 2) // 2
+        parts = [
+            {"title": "Case of even n", "first": 2, "last": middle},
+            {"title": "Case of odd n", "first": middle + 1, "last": sentences},
+        ]
+        whole: dict[str, Any] = {"title": "Try the cases", "first": 2, "last": sentences, "sub_steps": parts}
+        steps = [{"title": "Set up the equation", "first": 1, "last": 1}, whole]
+    return json.dumps({"steps": steps})
+
+
+def example_needs(steps: Sequence[Step]) -> str:
+    """An answer about the dependencies of ``steps`` in which each needs the one before, and no sub-step any."""
+    needs = {}
+    for number, step in enumerate(steps, start=1):
+        needs[label((number,))] = [number - 1] if number > 1 else []
+        needs |= {label((number, place)): [] for place in range(1, len(step.parts) + 1)}
+    return json.dumps({"needs": needs, "alternatives": []})
 
 
 def _described(step: Step) -> str:

@@ -1,7 +1,7 @@
 """Anchored mode: the LLM answers with indices and short texts; every word of the chain stays where it was."""
 
 from multiverse.curation.chain.groups import blocks, group
-from multiverse.curation.chain.listing import block_lines, numbered, step_lines
+from multiverse.curation.chain.listing import block_lines, example_needs, step_lines, step_question
 from multiverse.curation.chain.plan import dependencies_schema, read_dependencies, read_steps, steps_schema
 from multiverse.curation.llm.calls import LLM
 from multiverse.curation.stages.conversation import Conversation
@@ -28,15 +28,14 @@ async def curate(
     count = len(sentences)
     steps = await conversation.ask(
         "steps",
-        prompts.fill("steps", question=question, sentences=str(count), chain=numbered(sentences)),
+        prompts.fill("steps", **step_question(question, sentences)),
         lambda reply: read_steps(reply, count),
         steps_schema(count),
     )
-    named = step_lines(steps)
-    numbers = ", ".join(f'"{number}"' for number, _ in named)
+    named = "\n".join(f"{number}: {text}" for number, text in step_lines(steps))
     dependencies = await conversation.ask(
         "dependencies",
-        prompts.fill("dependencies", steps="\n".join(f"{number}: {text}" for number, text in named), numbers=numbers),
+        prompts.fill("dependencies", steps=named, example=example_needs(steps)),
         lambda reply: read_dependencies(reply, steps),
         dependencies_schema(steps),
     )

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from multiverse.curation.chain.assemble import AssemblyError, check_chain
 from multiverse.curation.chain.groups import Body, blocks, group
-from multiverse.curation.chain.listing import block_lines, numbered, step_lines
+from multiverse.curation.chain.listing import block_lines, step_lines, step_question
 from multiverse.curation.chain.plan import NUMBERED, PlanError, read_steps, steps_schema, unfenced
 from multiverse.curation.chain.sentences import Sentence
 from multiverse.curation.chain.skeleton import marks, read_skeleton
@@ -45,7 +45,7 @@ async def curate(
     count = len(sentences)
     steps = await conversation.ask(
         "summary",
-        prompts.fill("summary", question=question, sentences=str(count), chain=numbered(sentences)),
+        prompts.fill("summary", **step_question(question, sentences)),
         lambda reply: read_steps(reply, count),
         steps_schema(count),
     )
