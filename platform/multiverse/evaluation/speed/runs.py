@@ -126,9 +126,7 @@ async def running(config: EngineConfig, seed: int = 0) -> AsyncIterator[Runner]:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "script.json"
         os.environ[FILE] = str(script)
-        engine = await MultiverseEngine.start(
-            replace(config, logits_processors=(*config.logits_processors, PROCESSOR))
-        )
+        engine = await MultiverseEngine.start(replace(config, logits_processors=(*config.logits_processors, PROCESSOR)))
         try:
             runner = Runner(engine, script, seed)
             prompts = [runner.write.text(300) for _ in range(4)]

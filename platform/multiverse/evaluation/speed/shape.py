@@ -1,8 +1,8 @@
 """The shape of a structured answer: how many tokens stand where, whatever they say.
 
-    Shape((12, Fork((Shape((100,)), Shape((80,))), conclusion=9), 30))
+Shape((12, Fork((Shape((100,)), Shape((80,))), conclusion=9), 30))
 
-    12 tokens | goal | branch of 100 | branch of 80 | conclusion of 9 | 30 tokens
+12 tokens | goal | branch of 100 | branch of 80 | conclusion of 9 | 30 tokens
 """
 
 from collections import Counter
