@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/structures.md", "docs/engine.md", "docs/tasks.md", "docs/benchmark.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/structures.md",
+    "docs/engine.md",
+    "docs/tasks.md",
+    "docs/benchmark.md",
+]
 _FILE = re.compile(r"`([\w.-]+(?:/[\w.-]+)*\.(?:py|yaml|lock|txt))`")
 _FOLDER = re.compile(r"`((?:[\w.-]+/)+)`")
 _LINK = re.compile(r"\]\(([^):#]+)\)")
