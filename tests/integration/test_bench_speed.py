@@ -100,10 +100,10 @@ def test_figures_are_such_as_an_engine_can_have(measured: Measured) -> None:
     assert four.sequential_s > 1.5 * four.structured_s
 
 
-def test_report_is_written_and_another_configuration_is_refused(measured: Measured, config: SpeedConfig) -> None:
+def test_report_is_written_and_another_length_is_refused(measured: Measured, config: SpeedConfig) -> None:
     report = write_report(measured)
     assert len(report["cells"]) == 5
     assert json.loads((Path(config.out) / "report.json").read_text())["figures"]["cells"] == 5
-    other = config.model_copy(update={"repeats": 3})
-    with pytest.raises(ValueError, match="another configuration"):
+    other = config.model_copy(update={"branch_tokens": 64})
+    with pytest.raises(ValueError, match="another model, engine or length"):
         asyncio.run(measure(other))
