@@ -130,7 +130,7 @@ def read(folder: Folder | Prefix) -> list[Record]:
 async def _plan(
     config: SpeedConfig, folder: Folder | Prefix, runner: Runner, every: dict[str, Cell], sizes: dict[str, Size]
 ) -> Plan:
-    """The plan that is there, so that a second start has the same grid, or a new one where another grid is asked for."""
+    """The plan that is there, for a second start has the same grid, or a new one where another grid is asked for."""
     described, essence = config.described(), config.essence()
     if PLAN in folder.names():
         found = json.loads(folder.read(PLAN))
