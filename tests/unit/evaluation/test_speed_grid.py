@@ -102,7 +102,21 @@ def test_estimate_grows_with_repeats_and_takes_steps_between_measured_ones_in_pr
 
 
 def record(cell: str, repeat: int, structured: float, join: float = 0.08, prefill: float | None = 0.8) -> Record:
-    return Record(cell, repeat, 1000, 7.5, structured, 10.0, 5.0, {1: 0.010, 2: 0.011, 8: 0.016}, join, prefill, "abc")
+    return Record(
+        cell,
+        repeat,
+        1000,
+        7.5,
+        structured,
+        10.0,
+        5.0,
+        {1: 0.010, 2: 0.011, 8: 0.016},
+        0.02,
+        0.012,
+        join,
+        prefill,
+        "abc",
+    )
 
 
 @pytest.fixture
@@ -127,6 +141,7 @@ def test_rows_have_medians_and_spread(measured: Measured) -> None:
     assert row.over_ar == Spread(pytest.approx(10 / 2.05), 4.0, 5.0)
     assert row.of_limit == Spread(pytest.approx(2 / 2.05), 0.8, 1.0)
     assert row.join_gain.median == pytest.approx(10)
+    assert (row.branch_step.median, other.branch_step.median) == (1.0, pytest.approx(0.8))
     assert (other.repeats, other.join_gain.median) == (2, pytest.approx(10))
 
 

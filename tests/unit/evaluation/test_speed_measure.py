@@ -61,6 +61,12 @@ def test_structured_run_takes_its_steps_its_fork_and_its_join(measured: dict[str
     assert measured["b1-c512-x4"].structured_s == pytest.approx(60 * step(4) + JOIN + 4 * step(1), rel=0.02)
 
 
+def test_fork_and_steps_of_branches_are_told_apart(measured: dict[str, Record]) -> None:
+    for cell, branches in (("b1-c512-x4", 4), ("b3-c512-x4", 12)):
+        assert measured[cell].fork_s == pytest.approx(step(branches), abs=step(branches))
+        assert measured[cell].branch_step_s == pytest.approx(step(branches), rel=0.01)
+
+
 def test_join_and_second_prefill_are_told_apart(measured: dict[str, Record]) -> None:
     found = measured["b1-c512-x4"]
     assert found.join_s == pytest.approx(JOIN + step(1), abs=1.5 * step(4))

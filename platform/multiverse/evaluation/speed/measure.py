@@ -45,8 +45,8 @@ class Record:
     from the first token on.
 
     x: tokens / critical path of what comes from there. sequential_s: as many tokens in sequence. curve: by rows,
-    seconds of a step. join_s: all joins of a request, median over the batch. second_prefill_s: the same by text, None
-    where it was not run.
+    seconds of a step. fork_s, join_s: all forks and joins of a request, median over the batch; branch_step_s: a step of
+    its branches between them. second_prefill_s: its joins by text, None where they were not run.
     """
 
     cell: str
@@ -57,6 +57,8 @@ class Record:
     sequential_s: float
     limit: float
     curve: dict[int, float]
+    fork_s: float
+    branch_step_s: float
     join_s: float
     second_prefill_s: float | None
     commit: str = ""
@@ -173,6 +175,8 @@ class _Part:
     """What is measured for one cell alone. curve: without the rows of the batch in sequence, where those tell."""
 
     seconds: float
+    fork: float
+    branch_step: float
     join: float
     second_prefill: float | None
     curve: dict[int, float]
@@ -189,10 +193,16 @@ async def _cell(runner: Runner, prompts: Sequence[list[int]], cell: Cell, size: 
         again = sum([await runner.prefill(prompts, tokens) for tokens in size.branches])
     return _Part(
         structured_seconds(runs, from_fork=not cell.trace),
+        statistics.median(sum(run.forks) for run in runs),
+        statistics.median(_per_step(run) for run in runs),
         statistics.median(sum(run.joins) for run in runs),
         again,
         curve,
     )
+
+
+def _per_step(run: Timed) -> float:
+    return sum(seconds for seconds, _ in run.branches) / max(1, sum(steps for _, steps in run.branches))
 
 
 async def _curve(runner: Runner, prompts: Sequence[list[int]], cell: Cell, size: Size) -> dict[int, float]:
@@ -228,6 +238,8 @@ def _record(cell: Cell, size: Size, repeat: int, part: _Part, sequence: Sequence
         sequential_s=sequential_seconds(sequence, size.tokens),
         limit=limit(size.steps, cell.batch, curve),
         curve=dict(sorted(curve.items())),
+        fork_s=part.fork,
+        branch_step_s=part.branch_step,
         join_s=part.join,
         second_prefill_s=part.second_prefill,
     )
