@@ -102,21 +102,8 @@ def test_estimate_grows_with_repeats_and_takes_steps_between_measured_ones_in_pr
 
 
 def record(cell: str, repeat: int, structured: float, join: float = 0.08, prefill: float | None = 0.8) -> Record:
-    return Record(
-        cell,
-        repeat,
-        1000,
-        7.5,
-        structured,
-        10.0,
-        5.0,
-        {1: 0.010, 2: 0.011, 8: 0.016},
-        0.02,
-        0.012,
-        join,
-        prefill,
-        "abc",
-    )
+    curve = {1: 0.010, 2: 0.011, 8: 0.016, 16: 0.020}
+    return Record(cell, repeat, 1000, 7.5, structured, 10.0, 5.0, curve, 0.02, 0.016, join, prefill, "abc")
 
 
 @pytest.fixture
