@@ -1,4 +1,4 @@
-"""Does an answer equal the reference? What it is made of is compared by rules, its numbers exactly, the rest by math-verify."""
+"""Does an answer equal the reference? Its parts are compared by rules, its numbers exactly, the rest by math-verify."""
 
 import re
 from collections.abc import Sequence
@@ -110,7 +110,7 @@ def _in_order(ours: Sequence[Shape], theirs: Sequence[Shape]) -> bool:
 def _same_scalars(ours: str, theirs: str) -> bool:
     if _squeezed(ours) == _squeezed(theirs):
         return True
-    if re.search(r"\d\s+\d", ours) and read_number(ours) is None:
+    if re.search(r"(?<![_^\d.])[\d.]+\s+\d", ours) and read_number(ours) is None:
         return False  # two numbers, whatever they are to each other
     if not _variables(ours) <= _variables(theirs):
         return False

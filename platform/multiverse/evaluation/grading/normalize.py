@@ -3,33 +3,8 @@
 import re
 
 FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "log",
-        "ln",
-        "exp",
-        "sqrt",
-        "lim",
-        "min",
-        "max",
-        "gcd",
-        "lcm",
-        "mod",
-        "det",
-        "pi",
-    ]
-)
+    {"sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "log"}
+) | {"ln", "exp", "sqrt", "lim", "min", "max", "gcd", "lcm", "mod", "det", "pi"}
 """Names of mathematics that are letters but no words and no variables."""
 _SPELLED = (
     ("\u2212", "-"),
@@ -70,7 +45,6 @@ _SPELLED = (
 _PATTERNS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"(?<!\\)\\\\(?=[A-Za-z]{3,})(?![A-Za-z]*\s*(?:&|\\\\))", r"\\"),
         (r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])\.?", ""),
         (r"\\(?:displaystyle|textstyle|limits|phantom\{[^{}]*\})", ""),
         (r"(?<=\d)\s*(?:\{,\}|,\s*\\!)\s*(?=\d{3})", ""),
@@ -128,7 +102,7 @@ def unwrap(text: str) -> str:
 
 def has_words(text: str) -> bool:
     """Whether there are words in it, which are no commands, functions or products of two variables."""
-    plain = re.sub(r"\\[A-Za-z]+", " ", text)
+    plain = re.sub(r"\\(?:begin|end)\{\w+\}|\\[A-Za-z]+", " ", text)
     return any(word.lower() not in FUNCTIONS for word in re.findall(r"[^\W\d_]{3,}", plain))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 ENOUGH_DIGITS = 6
-"""Significant digits from which on a decimal stands for the fraction or irrational number that it is cut or rounded from."""
+"""Significant digits from which on a decimal stands for the number that it is cut or rounded from."""
 _LARGEST_EXPONENT = 1000
 _DECIMAL = r"(?:\d+\.?\d*|\.\d+)"
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:(?:,\d{3})+|(?: \d{3})+)(?:\.\d+)?")
@@ -60,7 +60,10 @@ def same_number(first: Number, second: Number) -> bool:
 
 def stands_for(decimal: Number, value: Fraction) -> bool:
     """Whether a decimal of enough digits is ``value`` cut or rounded there. Integers stand for themselves only."""
-    return decimal.digits >= ENOUGH_DIGITS and value.denominator != 1 and abs(decimal.value - value) < decimal.step
+    if decimal.digits < ENOUGH_DIGITS or value.denominator == 1:
+        return False
+    cut = int(value / decimal.step) * decimal.step
+    return decimal.value == cut or 2 * abs(decimal.value - value) <= decimal.step
 
 
 def _decimal(sign: str, digits: str, exponent: str) -> Number | None:

@@ -1,9 +1,13 @@
 """Expressions and equations, compared by sympy and math-verify."""
 
+import logging
 from fractions import Fraction
 from typing import Any
 
 from multiverse.evaluation.grading.numbers import Number, read_number, same_number, stands_for
+
+# It warns that its own time limits are off: `Grader` has others, which also end what signals cannot.
+logging.getLogger("math_verify").setLevel(logging.ERROR)
 
 _DIGITS = 50
 _CLOSE = 10.0**-30
@@ -61,8 +65,9 @@ def _parsed(text: str) -> Any:
     )
     if not found:
         return None
-    exact = {number: Rational(str(number)) for number in found[0].atoms(Float)}
-    return found[0].doit().xreplace(exact | {Symbol("i"): I})
+    value = found[0].doit()
+    exact = {number: Rational(str(number)) for number in value.atoms(Float)}
+    return value.xreplace(exact | {letter: I for letter in value.atoms(Symbol) if letter.name == "i"})
 
 
 def _is_constant(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """What stands behind or before a number and is no part of it: units, currencies, per cent, what was counted."""
 
+import calendar
 import re
 
 from multiverse.evaluation.grading.normalize import FUNCTIONS
@@ -40,15 +41,13 @@ _SPELLINGS = {
     "radian": "rad radian radians",
     "a.m.": "am a.m. AM",
     "p.m.": "pm p.m. PM",
-} | {
-    name: f"{name} {name.title()}"
-    for name in ["january", "february", "march", "april", "may", "june", "july", "august", "september"]
 }
 _KNOWN = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-_KNOWN |= {name.title(): name for name in ("october", "november", "december")}
+_KNOWN |= {month.lower(): month for month in calendar.month_name[1:]}
 _MULTIPLES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_NO_UNIT = FUNCTIONS | set(
-    [
+_NO_UNIT = (
+    FUNCTIONS
+    | {
         "or",
         "and",
         "is",
@@ -65,16 +64,9 @@ _NO_UNIT = FUNCTIONS | set(
         "but",
         "maybe",
         "about",
-        "over",
-        "squared",
-        "cubed",
-        "factorial",
-        "plus",
-        "minus",
-        "times",
-        "by",
-        "divided",
-        "equals",
+    }
+    | {"about", "over", "squared", "cubed", "factorial", "plus", "minus", "times", "by", "divided", "equals", "unclear"}
+    | {
         "half",
         "halves",
         "third",
@@ -85,11 +77,9 @@ _NO_UNIT = FUNCTIONS | set(
         "fourths",
         "fifth",
         "fifths",
-        "unclear",
-        "wrong",
         "none",
-        "base",
-    ]
+        "wrong",
+    }
 )
 _POWER = r"(?:\s*\^\s*\{?\s*([23])\s*\}?)?"
 _TEXT_TAIL = re.compile(rf"\\(?:text(?:rm)?|mathrm|mbox|rm)\s*\{{\s*([^{{}}\d]*?)\s*\}}{_POWER}\s*$")
@@ -98,7 +88,7 @@ _CURRENCY = re.compile(r"^(-?)\s*(USD|EUR|GBP)\s*")
 
 
 def split_units(text: str) -> tuple[str, str]:
-    """A normalised answer as what it is of what: ``5\\text{ cm}`` is ("5", "cm"). Unit "": none, or only what is counted.
+    r"""A normalised answer and its unit: ``5\text{ cm}`` is ("5", "cm"). Unit "": none, or only what is counted.
 
     "5 million" is ("(5)*1000000", ""). An answer that has nothing before the words stays whole.
     """
