@@ -55,8 +55,8 @@ def test_all_columns_of_a_row_and_files_of_the_same_name_count(tmp_path: Path) -
     found = take(tmp_path, rows, [tmp_path / "a" / "test.csv", tmp_path / "b" / "test.csv"])
     assert found.rejected == {"decontamination": 3}
     first, second, third = reasons(tmp_path)
-    assert first.endswith("the evaluation question test.csv, row 1")
-    assert second.endswith("a/test.csv, test.csv, row 1, prompt")
+    assert first.endswith("a/test.csv, test.csv, row 1, Question")
+    assert second.endswith("the evaluation question test.csv, row 1")
     assert third.endswith("b/test.csv, test.csv, row 1, problem")
 
 

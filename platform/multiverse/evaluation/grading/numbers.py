@@ -32,7 +32,7 @@ class Number:
 
 
 def read_number(text: str) -> Number | None:
-    """A decimal, also with a power of ten or a part that repeats, a fraction or a mixed number; None: nothing of that."""
+    """A decimal, also with a power of ten or a part that repeats, a fraction or a mixed number; None: no such."""
     text = text.strip()
     if _THOUSANDS.fullmatch(text):
         text = re.sub(r"[, ]", "", text)
