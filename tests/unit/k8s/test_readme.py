@@ -68,7 +68,7 @@ def test_sum_of_the_requests_is_that_of_the_pods() -> None:
 
 def test_namespaces_are_those_of_the_policies() -> None:
     installed = set(re.findall(r"--namespace ([\w-]+)", COMMANDS))
-    assert installed == {"multiverse", "kuberay-system"}
+    assert installed == {"multiverse", "kuberay-system", "monitoring"}
     policies = json.dumps([value for _, value in everything() if value["kind"] == "NetworkPolicy"])
     assert {"kuberay-system", "monitoring", "istio-system", "kube-system"} == set(
         re.findall(r'"kubernetes.io/metadata.name": "([\w-]+)"', policies)
