@@ -79,8 +79,9 @@ format: venv ## put the code into the form that lint asks for
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: venv ## write docs/tasks.md anew
+docs: venv ## write docs/tasks.md and docs/configuration.md anew
 	$(BIN)/python -m multiverse.commands.tasks > docs/tasks.md
+	$(BIN)/python -m multiverse.commands.reference > docs/configuration.md
 
 dashboards: venv ## write dashboards/generated/ anew
 	$(BIN)/python -m dashboards

@@ -57,6 +57,18 @@ def test_document_of_tasks_is_as_it_is_generated(root: Path) -> None:
     assert (root / "docs/tasks.md").read_text() == document()
 
 
+def test_reference_of_the_configuration_is_as_it_is_generated(root: Path) -> None:
+    from multiverse.commands.reference import document
+
+    assert (root / "docs/configuration.md").read_text() == document()
+
+
+def test_every_field_of_the_configuration_says_what_it_means(root: Path) -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \|.*\| (.*) \|$", (root / "docs/configuration.md").read_text(), re.MULTILINE)
+    assert len(rows) > 100
+    assert [name for name, meaning in rows if not meaning.strip()] == []
+
+
 def test_every_command_has_its_line_in_the_readme(root: Path) -> None:
     from multiverse.cli import app
 
