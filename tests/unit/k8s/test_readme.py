@@ -41,12 +41,13 @@ def test_objects_that_commands_name_are_made() -> None:
 
 
 def test_services_are_those_that_kuberay_makes() -> None:
-    """KubeRay appends to the names of its objects, Istio to that of a Gateway."""
+    """KubeRay appends to the names of its objects, Istio to that of a Gateway, Grafana's chart to its release's."""
     named = set(re.findall(r"(?<!ray)service/([\w-]+)", COMMANDS))
     assert named == {
         "multiverse-serve-svc",
         "multiverse-head-svc",
         "multiverse-gateway-istio",
+        "monitoring-grafana",
         "development-head-svc",
     }
 
