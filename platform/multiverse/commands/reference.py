@@ -48,7 +48,7 @@ def _sections(schema: Schema, known: Schema, prefix: str) -> Iterator[str]:
     lines = []
     for name, field in schema["properties"].items():
         found = [known[reference] for reference in _references(field)]
-        inner += [(f"{prefix}{name}", one) for one in found]
+        inner += [(f"{prefix}{name}{'[]' if 'items' in field else ''}", one) for one in found]
         meaning = field.get("description") or " ".join(map(_sentence, found))
         default = "required" if name in required else "below" if found and field["default"] else _code(field["default"])
         lines.append(f"| `{prefix}{name}` | {_type(field)} | {default} | {meaning} |\n")
@@ -61,7 +61,7 @@ def _sections(schema: Schema, known: Schema, prefix: str) -> Iterator[str]:
 
 def _references(field: Schema) -> list[str]:
     """Names of the types that a field's value may have, each with fields of its own."""
-    choices = [field, *field.get("anyOf", ()), *field.get("oneOf", ())]
+    choices = [field, field.get("items", {}), *field.get("anyOf", ()), *field.get("oneOf", ())]
     return [choice["$ref"].rpartition("/")[2] for choice in choices if "$ref" in choice]
 
 
@@ -74,7 +74,10 @@ def _type(field: Schema) -> str:
     if "enum" in field or "const" in field:
         return " or ".join(_code(value) for value in field.get("enum", [field.get("const")]))
     if field.get("type") == "array":
-        return f"list of {len(field['prefixItems'])}" if "prefixItems" in field else f"list of {_type(field['items'])}"
+        pair = field.get("prefixItems", ())
+        return f"list of {len(pair)} {_type(pair[0])}" if pair else f"list of {_type(field['items'])}"
+    if field.get("type") == "object":
+        return "mapping"
     if field.get("type") == "null":
         return "null"
     name = "path" if field.get("format") == "path" else _NAMES[field["type"]]
