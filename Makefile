@@ -79,8 +79,10 @@ format: venv ## put the code into the form that lint asks for
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: venv ## write docs/tasks.md anew
+docs: venv ## write what is generated below docs/ anew: tasks, configuration, architecture's pictures
 	$(BIN)/python -m multiverse.commands.tasks > docs/tasks.md
+	$(BIN)/python -m multiverse.commands.reference > docs/configuration.md
+	$(BIN)/python -m docs.drawing
 
 dashboards: venv ## write dashboards/generated/ anew
 	$(BIN)/python -m dashboards
