@@ -76,7 +76,7 @@ def _essence(suite: Questions) -> dict[str, Any]:
 
 def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any], path: str = "") -> str:
     """The first value of both that is not the same; "" if there is none."""
-    for name in there.keys() & wanted.keys():
+    for name in (name for name in wanted if name in there):
         old, new, where = there[name], wanted[name], f"{path}{name}"
         if isinstance(old, dict) and isinstance(new, dict):
             if found := _difference(old, new, f"{where}."):
