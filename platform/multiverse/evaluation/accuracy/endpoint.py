@@ -120,8 +120,9 @@ class EndpointResponder:
             # The server does not count what was written for it; its answer it does.
             return None if before is None or count is None else before + count
 
+        goes_on = self._target.forcing == "continue"
         return Response(
-            text=f"{response.text}{end}{tail}",
+            text=f"{response.text}{end}{tail}" if goes_on else f"{response.text}\n\n{tail}",
             finish="budget",
             tokens=more(response.tokens),
             critical_path=more(response.critical_path),
