@@ -225,6 +225,7 @@ def evaluate(
     key_env: evaluation.KeyEnv = None,
     speed_pairs: evaluation.SpeedPairs = None,
     out: evaluation.Out = None,
+    report: evaluation.Report = None,
     as_json: AsJson = False,
 ) -> None:
     """How often is a model right, how parallel is it, and how does it compare with another on the same items?
@@ -242,6 +243,7 @@ def evaluate(
             budgets,
             key_env,
             out,
+            report,
             samples=samples,
             temperature=temperature,
             seed=seed,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shlex
 import sys
 import time
@@ -46,6 +47,7 @@ SpeedPairs = Annotated[
     typer.Option("--speed-pairs", min=0, help="With --against: tasks that both engines answer one at a time."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of answers and report; a run goes on from there.")]
+Report = Annotated[Path | None, typer.Option("--report", help="Another folder for the report alone.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 
 
@@ -59,6 +61,7 @@ def load(
     budgets: str | None = None,
     key_env: str | None = None,
     out: Path | None = None,
+    report: Path | None = None,
     **values: Any,
 ) -> Any:
     """The configuration: of a file, in which what the command line says replaces fields, or of a command line alone.
@@ -73,19 +76,15 @@ def load(
     if path is None and model is None:
         raise ConfigError("name a model or a server, or a configuration with --config")
     given = {name: value for name, value in values.items() if value is not None}
-    for name, text in (("model", model), ("against", against)):
-        if text is not None:
-            given[name] = (
-                {"base_url": text.partition("#")[0], "model": text.partition("#")[2] or None, "key_env": key_env}
-                if (text.startswith(("http://", "https://")))
-                else {"model": text}
-            )
+    given |= {name: _target(text, key_env) for name, text in (("model", model), ("against", against)) if text}
     if suites or path is None:
         given["suites"] = [_suite(text, count, max_tokens) for text in suites or ["generated"]]
     if budgets is not None:
         given["budgets"] = [int(item) if item.strip().isdecimal() else item.strip() for item in budgets.split(",")]
     if out is not None:
         given["out"] = str(out)
+    if report is not None:
+        given["report"] = str(report)
     if path is not None:
         return EvaluateConfig.load(path, **given)
     return EvaluateConfig.of({"out": _default_out(model or "", against)} | given, "command line")
@@ -96,13 +95,17 @@ def _suite(text: str, count: int | None, max_tokens: int | None) -> dict[str, An
     return {"name": name, "source": source or None, "count": count, "max_tokens": max_tokens}
 
 
+def _target(text: str, key_env: str | None) -> dict[str, Any]:
+    if not text.startswith(("http://", "https://")):
+        return {"model": text}
+    url, _, name = text.partition("#")
+    return {"base_url": url, "model": name or None, "key_env": key_env}
+
+
 def _default_out(model: str, against: str | None) -> str:
+    """``runs/evaluate/`` and the last part of each name."""
     names = [text.rstrip("/").rpartition("/")[2].removeprefix("builtin:") for text in (model, against) if text]
-    return str(
-        Path("runs")
-        / "evaluate"
-        / "-against-".join("".join(c if c.isalnum() or c in "-._" else "-" for c in n) for n in names)
-    )
+    return str(Path("runs/evaluate") / re.sub(r"[^\w.-]", "-", "-against-".join(names)))
 
 
 def run(config: Any, as_json: bool, on_ray: bool) -> None:
@@ -130,7 +133,7 @@ def run(config: Any, as_json: bool, on_ray: bool) -> None:
         speed = asyncio.run(measure_pairs(config))
     report = write_report(evaluated, _command(), speed)
     _show(report, side_names(evaluated))
-    typer.echo(f"see {Path(config.out) / MARKDOWN}")
+    typer.echo(f"see {Path(config.report or config.out) / MARKDOWN}")
     if as_json:
         typer.echo(json.dumps(report))
 

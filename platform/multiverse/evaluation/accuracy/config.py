@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from multiverse.config import ConfigError, Configuration, EngineOptions, read_yaml, short_name
 from multiverse.evaluation.suites.registry import SUITES
@@ -128,7 +128,7 @@ def _of_its_kind(value: Any) -> Any:
     """``kind`` says which; pydantic's own union of this sort writes it into the paths of its errors."""
     match value:
         case str():
-            return target(value)
+            return EngineTarget.model_validate({"model": value})
         case {"kind": "endpoint"} | {"base_url": _}:
             return EndpointTarget.model_validate(value)
         case dict():
@@ -136,17 +136,9 @@ def _of_its_kind(value: Any) -> Any:
     return value
 
 
-def target(text: str, key_env: str | None = None) -> EngineTarget | EndpointTarget:
-    """What a command line names: a model, or a server's address with ``#name`` behind it if it has several models."""
-    if not text.startswith(("http://", "https://")):
-        return EngineTarget(model=text)
-    url, _, name = text.partition("#")
-    return EndpointTarget(base_url=url, model=name or None, key_env=key_env)
-
-
 Target = EngineTarget | EndpointTarget
 AnyTarget = Annotated[Target, BeforeValidator(_of_its_kind)]
-"""A name or an address alone, or the fields of `EngineTarget` or `EndpointTarget`."""
+"""A model's name alone, or the fields of `EngineTarget` or, with a ``base_url``, of `EndpointTarget`."""
 
 
 class WorkerOptions(_Options):
@@ -163,7 +155,8 @@ class EvaluateConfig(Configuration):
     model: AnyTarget
     against: AnyTarget | None = Field(None, description="Another model that answers the same.")
     suites: tuple[SuiteUse, ...] = Field((SuiteUse(name=GENERATED),), min_length=1)
-    out: str = Field(min_length=1, description="A directory.")
+    out: str = Field(min_length=1, description="A directory, for answers and report.")
+    report: str | None = Field(None, description="Another directory for the report alone.")
     samples: int = Field(1, ge=1, le=256, description="Answers per item, each with a seed of its own.")
     seed: int = Field(0, ge=0, lt=2**62, description="Of the first sample, of generated tasks and of choices' order.")
     temperature: float | None = Field(None, ge=0, le=2, description="Default: 0 for one sample, 0.6 for several.")
@@ -199,12 +192,22 @@ class EvaluateConfig(Configuration):
             raise ValueError(f"has {twice} twice")
         return suites
 
-    @field_validator("out")
+    @field_validator("out", "report")
     @classmethod
-    def _is_a_directory(cls, out: str) -> str:
-        if "://" in out:
+    def _is_a_directory(cls, out: str | None) -> str | None:
+        if out is not None and "://" in out:
             raise ValueError("must be a directory: results are appended to files, which object stores cannot do")
-        return str(Path(out).expanduser().absolute())
+        return None if out is None else str(Path(out).expanduser().absolute())
+
+    @model_validator(mode="after")
+    def _pairs_have_two_engines(self) -> "EvaluateConfig":
+        if self.speed_pairs and not (
+            isinstance(self.model, EngineTarget)
+            and isinstance(self.against, EngineTarget)
+            and any(suite.name == GENERATED for suite in self.suites)
+        ):
+            raise ValueError(f"speed_pairs is {self.speed_pairs}: needs two engines and the suite {GENERATED}")
+        return self
 
     @property
     def sampling_temperature(self) -> float:

@@ -1,10 +1,11 @@
 """Two engines in turn, one request at a time: how much faster is an answer that goes parallel?"""
 
 import asyncio
+import json
 import statistics
+from pathlib import Path
 from typing import Any
 
-from multiverse.config import ConfigError
 from multiverse.engine.config import AFTERGLOW
 from multiverse.evaluation.accuracy.asking import Ask, Response
 from multiverse.evaluation.accuracy.config import GENERATED, EngineTarget, EvaluateConfig
@@ -15,11 +16,20 @@ from multiverse.evaluation.accuracy.questions import Question, load_questions
 async def measure_pairs(config: EvaluateConfig) -> dict[str, Any]:
     """Seconds at batch 1 of the first ``speed_pairs`` generated tasks that split: medians of the ratios, and mean x.
 
-    Raises ConfigError where there are not two engines, or no generated tasks.
+    Measured once per run and number of pairs.
     """
-    suite = next((use for use in config.suites if use.name == GENERATED), None)
-    if suite is None or not isinstance(config.model, EngineTarget) or not isinstance(config.against, EngineTarget):
-        raise ConfigError(f"speed_pairs is {config.speed_pairs}: needs two engines and the suite {GENERATED}")
+    kept = Path(config.out) / f"speed-{config.speed_pairs}.json"
+    if kept.exists():
+        measured: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        return measured
+    measured = await _measure(config)
+    kept.write_text(json.dumps(measured) + "\n", encoding="utf-8")
+    return measured
+
+
+async def _measure(config: EvaluateConfig) -> dict[str, Any]:
+    assert isinstance(config.model, EngineTarget) and isinstance(config.against, EngineTarget)
+    suite = next(use for use in config.suites if use.name == GENERATED)
     found = load_questions(suite, config.seed)
     tasks = [item for item in found.items if item.splits][: config.speed_pairs]
     async with EngineResponder(config.model) as ours, EngineResponder(config.against) as theirs:

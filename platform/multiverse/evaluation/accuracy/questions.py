@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from multiverse.evaluation.accuracy.asking import GradedBy
 from multiverse.evaluation.accuracy.config import GENERATED, SuiteUse
@@ -44,7 +45,9 @@ def load_questions(use: SuiteUse, seed: int) -> Questions:
         return _generated(use, seed)
     loaded = load_suite(use.name, use.source, use.columns, use.count, seed)
     items = tuple(Question(item.id, item.question, item.answer, item.grading) for item in loaded.items)
-    return Questions(use.name, loaded.source, loaded.sha256, items, use.max_tokens)
+    # Where a file lies on one machine is of no use on another.
+    source = loaded.source if "://" in loaded.source else Path(loaded.source).name
+    return Questions(use.name, source, loaded.sha256, items, use.max_tokens)
 
 
 def _generated(use: SuiteUse, seed: int) -> Questions:

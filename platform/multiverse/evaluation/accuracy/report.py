@@ -1,4 +1,4 @@
-"""The report of a run: ``report.md`` with its plots, ``report.json`` for machines, ``rows.csv`` with every answer."""
+"""The report of a run: ``report.md`` with its plots, ``report.json`` for machines; every answer in ``rows.csv``."""
 
 import csv
 import io
@@ -21,8 +21,10 @@ _COLUMNS = (
 
 
 def write_report(run: Evaluated, command: str = "", speed: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Write the files into the run's folder. Returns what ``report.json`` holds."""
-    out, config = Path(run.config.out), run.config
+    """Write the files into the run's folder, or the one for its report. Returns what ``report.json`` holds."""
+    config = run.config
+    out = Path(config.report or config.out)
+    out.mkdir(parents=True, exist_ok=True)
     names = side_names(run)
     found = figures(run)
     report: dict[str, Any] = {
@@ -51,7 +53,7 @@ def write_report(run: Evaluated, command: str = "", speed: Mapping[str, Any] | N
             (out / f"{suite.suite}-budgets.png").write_bytes(plot)
     (out / JSON).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / MARKDOWN).write_text(markdown(report, names), encoding="utf-8")
-    (out / ROWS).write_text(_rows(run), encoding="utf-8")
+    (Path(config.out) / ROWS).write_text(_rows(run), encoding="utf-8")
     return report
 
 
