@@ -40,8 +40,10 @@ export class AnswerView {
       this._items.set(item, shown);
       this._bodies.get(lane).append(element("p", { class: `text ${item.kind}` }, shown.node));
     }
-    shown.node.appendData(item.text.slice(shown.length));
-    shown.length = item.text.length;
+    // White space waits for what follows it: at the end it would be a gap.
+    const text = item.text.trimEnd();
+    shown.node.appendData(text.slice(shown.length));
+    shown.length = Math.max(shown.length, text.length);
   }
 
   _block(lane, block) {
@@ -70,7 +72,7 @@ export class AnswerView {
     const heading = element("p", { class: "branch-title" }, element("span", { class: "number" }, lane.label), lane.outline);
     const card = element(
       "article",
-      { class: `branch running hue-${lane.index % 8}`, "aria-label": `Branch ${lane.label}: ${lane.outline}` },
+      { class: `branch running ${lane.hue}`, "aria-label": `Branch ${lane.label}: ${lane.outline}` },
       heading,
       body,
       element("p", { class: "branch-foot" }, state, where),

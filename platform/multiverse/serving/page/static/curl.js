@@ -20,9 +20,15 @@ export function curlCommand(body, keyed) {
     `curl -N ${quoted(new URL("v1/chat/completions", document.baseURI).href)}`,
     `-H 'content-type: application/json'`,
     ...(keyed ? [`-H "authorization: Bearer $KEY"`] : []),
-    `-d ${quoted(JSON.stringify(body, null, 2))}`,
+    `-d ${quoted(lined(body))}`,
   ];
   return lines.join(" \\\n  ");
+}
+
+/** A line per field. */
+function lined(body) {
+  const fields = Object.entries(body).map(([name, value]) => `    ${JSON.stringify(name)}: ${JSON.stringify(value)}`);
+  return `{\n${fields.join(",\n")}\n  }`;
 }
 
 function quoted(text) {

@@ -13,7 +13,7 @@ export class Run {
   /** `changed(lane, item)` is called for each change, item null where it is the lane itself. */
   constructor(mode, changed) {
     this.mode = mode;
-    this.top = newLane("", "", 0);
+    this.top = newLane("", "", 0, "main");
     this.blocks = new Map();
     this.result = null;
     this.finish = null;
@@ -21,15 +21,16 @@ export class Run {
     this.running = true;
     this._changed = changed;
     this._openTop = 0;
+    this._branches = 0;
     this._at = 0;
     this._seen = performance.now();
-    this._began = this._seen;
+    this._firstSeen = null;
   }
 
   /** Now, by the server's clock as well as it is known. */
   get now() {
     if (!this.running) return this._at;
-    return this._at + (performance.now() - (this._at ? this._seen : this._began));
+    return this._at + performance.now() - this._seen;
   }
 
   push(chunk) {
@@ -38,7 +39,10 @@ export class Run {
     if (told?.event) this._event(told);
     else if (told) this._end(told, choice.finish_reason);
     const content = choice?.delta.content;
-    if (content && this._openTop === 0) this._text(this.top, content, this.now);
+    if (content && this._openTop === 0) {
+      this._firstSeen ??= performance.now();
+      this._text(this.top, content, this.now);
+    }
   }
 
   /** No more comes. A lane that has not ended was cut off. */
@@ -63,8 +67,7 @@ export class Run {
   }
 
   _event(told) {
-    this._at = told.at;
-    this._seen = performance.now();
+    this._told(told.at);
     const lane = this._lane(told.place);
     switch (told.event) {
       case "fork":
@@ -88,10 +91,18 @@ export class Run {
     }
   }
 
+  /** The server's clock. Until it was first told, the way to the server and its queue seemed to be part of the time. */
+  _told(at) {
+    const seen = performance.now();
+    if (this._at === 0 && this._firstSeen !== null) this.top.first = Math.max(0, at - (seen - this._firstSeen));
+    this._at = at;
+    this._seen = seen;
+  }
+
   _fork(lane, { block: id, outlines, replicas = [], at }) {
     const branches = outlines.map((outline, index) => {
       const label = lane.label ? `${lane.label}.${index + 1}` : `${index + 1}`;
-      return newLane(label, outline, at, index, replicas[index] ?? "");
+      return newLane(label, outline, at, `hue-${this._branches++ % 8}`, replicas[index] ?? "");
     });
     // The outlines stand over the branches from here on.
     lane.items = lane.items.filter((item) => item.kind !== "plan");
@@ -127,7 +138,7 @@ export class Run {
   }
 
   _end(result, finish) {
-    this._at = result.milliseconds;
+    this._told(result.milliseconds);
     this.result = result;
     this.finish = finish;
     this.top.ended = this._at;
@@ -154,8 +165,8 @@ export class Run {
   }
 }
 
-/** index: among its siblings, from 0; hue: what its colour goes by. */
-function newLane(label, outline, forked, index = 0, replica = "") {
+/** hue: the class that gives it its colour. */
+function newLane(label, outline, forked, hue, replica = "") {
   const times = { forked, first: null, ended: null };
-  return { label, outline, index, replica, ...times, finish: null, tokens: null, retried: false, kind: "text", items: [] };
+  return { label, outline, hue, replica, ...times, finish: null, tokens: null, retried: false, kind: "text", items: [] };
 }

@@ -21,7 +21,7 @@ export function drawTimeline(root, run) {
   root.replaceChildren(chart.draw());
 }
 
-/** What the same tokens would have taken in sequence: {total, before, parts: [{hue, milliseconds}]}, or null. */
+/** What the same tokens would have taken in sequence: {total, before, parts: [{lane, milliseconds}]}, or null. */
 export function estimate(run) {
   const speedup = run.result?.speedup;
   if (!speedup || run.mode === "off" || run.blocks.size === 0) return null;
@@ -67,7 +67,7 @@ class Chart {
     this._gain = gain;
     this._wide = width >= WIDE;
     this._width = width;
-    this._left = this._wide ? 104 : 46;
+    this._left = this._wide ? 104 : 58;
     this._now = run.now;
     const last = Math.max(this._now, gain?.total ?? 0);
     this._end = run.running ? roundedUp(last * 1.05) : last;
@@ -98,8 +98,8 @@ class Chart {
   _lane(lane) {
     const y = this._y(lane);
     const top = lane === this._run.top;
-    const hue = top ? "main" : `hue-${lane.index % 8}`;
-    this._label(y, top ? "answer" : lane.label, top ? "" : lane.replica, hue);
+    const hue = lane.hue;
+    this._label(y, top ? "answer" : lane.label, lane.replica, hue);
     const first = lane.first ?? lane.ended ?? this._now;
     if (first > lane.forked) this._bar(lane.forked, first, y, `${hue} before`, top ? "the prompt is read" : "starts");
     const name = top ? "answer" : `branch ${lane.label}: ${lane.outline}`;
@@ -129,13 +129,13 @@ class Chart {
 
   _sequential(y) {
     const { before, parts, total } = this._gain;
-    this._label(y, this._wide ? "one after the other" : "AR", "", "");
+    this._label(y, this._wide ? "in sequence" : "seq.", "", "");
     if (before > 0) this._bar(0, before, y, "main before", "until the first token");
     let from = before;
     for (const { lane, milliseconds } of parts) {
       const top = lane === this._run.top;
       const name = top ? "answer" : `branch ${lane.label}: ${lane.outline}`;
-      this._bar(from, from + milliseconds, y, top ? "main" : `hue-${lane.index % 8}`, `${name}, ${duration(milliseconds)}`);
+      this._bar(from, from + milliseconds, y, lane.hue, `${name}, ${duration(milliseconds)}`);
       from += milliseconds;
     }
     const saved = total - this._run.result.milliseconds;
@@ -164,7 +164,7 @@ class Chart {
   _label(y, label, replica, hue) {
     const name = replicaName(replica);
     const where = name && (this._wide ? ` replica ${name}` : ` r${name}`);
-    const text = svg("text", { x: this._left - 10, y: y + 4, "text-anchor": "end" }, svg("tspan", { class: `label ${hue}` }, label));
+    const text = svg("text", { x: this._left - 10, y: y + 4, "text-anchor": "end" }, svg("tspan", { class: `lane ${hue}` }, label));
     if (where) text.append(svg("tspan", {}, where));
     this._front.append(text);
   }
