@@ -218,9 +218,16 @@ def test_monitors_name_ports_that_pods_have() -> None:
         assert {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= ports[kind], where
 
 
-def test_alerts_are_applied_with_the_monitors_once_there_are_some(root: Path) -> None:
-    rules = {where.split()[0] for where, _ in of_kind("PrometheusRule")}
-    assert rules == ({"gpu", "gpu-multi"} if (root / "dashboards/alerts.yaml").exists() else set())
+def test_alerts_and_dashboards_are_applied_with_the_monitors(root: Path) -> None:
+    generated = root / "dashboards/generated"
+    rule = yaml.safe_load((generated / "alerts.yaml").read_text())
+    boards = {path.name: path.read_text() for path in generated.glob("*.json")}
+    for overlay in ("gpu", "gpu-multi"):
+        objects = render(overlay)
+        assert [value["spec"] for value in objects if value["kind"] == "PrometheusRule"] == [rule["spec"]]
+        shown = [value for value in objects if value["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
+        assert {name: text for value in shown for name, text in value["data"].items()} == boards
+    assert {where.split()[0] for where, _ in of_kind("PodMonitor", "PrometheusRule")} == {"gpu", "gpu-multi"}
 
 
 def test_label_tells_a_job_from_the_others() -> None:

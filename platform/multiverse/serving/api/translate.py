@@ -21,6 +21,11 @@ class Ticket:
     arrival: int
 
 
+def default_mode(engine: GenerationEngine) -> Mode:
+    """Of requests that name none."""
+    return "auto" if engine.limits.trained else "off"
+
+
 def to_requests(
     body: ChatBody | CompletionBody, engine: GenerationEngine, ticket: Callable[[], Ticket], tenant: str = ""
 ) -> list[GenerationRequest]:
@@ -28,7 +33,7 @@ def to_requests(
 
     tenant: whose prefix cache they use; empty: the one that all share.
     """
-    mode = body.parallel.mode or ("auto" if engine.limits.trained else "off")
+    mode = body.parallel.mode or default_mode(engine)
     _check_options(body, mode)
     if mode != "off":
         _check_structured(body, mode)
