@@ -58,11 +58,15 @@ def _sections(schema: Schema, known: Schema, prefix: str, title: str, described:
     yield "\n| field | value | default | meaning |\n|---|---|---|---|\n" + "".join(lines)
     for name, one in inner:
         kind = one["properties"].get("kind", {}).get("const")
-        heading = f"`{name}`" + (f", kind `{kind}`" if kind else "")
-        yield f"\n### {heading}\n\n{_sentence(one)}\n"
-        if (place := described.setdefault(json.dumps(one), f"{heading} ({title})")) != f"{heading} ({title})":
-            yield f"The fields are those of {place}.\n"
+        heading, content = f"`{name}`" + (f", kind `{kind}`" if kind else ""), json.dumps(one)
+        here = f"{heading} ({title})"
+        if described.get(content) == here:
             continue
+        yield f"\n### {heading}\n\n{_sentence(one)}\n"
+        if content in described:
+            yield f"The fields are those of {described[content]}.\n"
+            continue
+        described[content] = here
         yield from _sections(one, known, f"{name}.", title, described)
 
 
