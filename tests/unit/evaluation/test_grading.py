@@ -18,7 +18,8 @@ CASES: dict[str, list[list[Any]]] = yaml.safe_load(
 
 
 def test_there_are_enough_cases() -> None:
-    assert len(CASES["equal"]) >= 60
+    assert len(CASES["equal"]) >= 250
+    assert len(CASES["extracted"]) >= 40
     assert {right for _, _, right in CASES["equal"]} == {True, False}
 
 
@@ -57,12 +58,66 @@ async def test_many_are_graded_at_once_from_any_thread() -> None:
     ]
 
 
+HOSTILE = (
+    (r"9^{9^{9^{9}}} + 1", "9^{9^{9^{9}}}"),
+    (r"3^{10^{12}}", "2"),
+    (r"2^{2^{2^{2^{2^{2}}}}}", "7"),
+    (r"(10^{9})!", "7"),
+    (r"\binom{10^{9}}{5 \cdot 10^{8}}", "7"),
+    (r"\sum_{k=1}^{10^{12}} \frac{1}{k^{k}}", "7"),
+    (r"(x+1)^{100000} - (x-1)^{100000}", "x"),
+    ("1e999999999", "7"),
+    ("(" * 400 + "1" + ")" * 400, "7"),
+    ("7" * 999, "7"),
+    ("\\frac{1}{" * 90 + "2" + "}" * 90, "7"),
+    ("1" * 2000, "7"),
+)
+
+
+async def test_answers_that_never_end_cost_their_limit_and_nothing_else() -> None:
+    grader, begun = Grader(processes=2, seconds=2.0, memory_bytes=2**30), time.monotonic()
+    try:
+        hostile, harmless = await asyncio.gather(
+            asyncio.gather(*(grader.equal(*pair) for pair in HOSTILE)),
+            asyncio.gather(*(grader.equal(rf"\frac{{{2 * n}}}{{2}}", str(n)) for n in range(1, 41))),
+        )
+    finally:
+        grader.close()
+    assert [right for right, _ in hostile] == [False] * len(HOSTILE)
+    assert harmless == [(True, "")] * 40
+    notes = [note for _, note in hostile]
+    assert "the comparison was given up after 2 s" in notes
+    assert notes[-1] == "could not be compared: ValueError: the answer has 2000 characters: the most is 1000"
+    assert time.monotonic() - begun < 60
+
+
+async def test_waiting_for_a_process_does_not_count_as_time_of_a_comparison() -> None:
+    grader = Grader(processes=1, seconds=3)
+    try:
+        begun = time.monotonic()
+        grades = await asyncio.gather(*(grader.equal(rf"\sqrt{{{n * n}}} + {n}", str(2 * n)) for n in range(1, 1001)))
+        assert time.monotonic() - begun > 3
+    finally:
+        grader.close()
+    assert grades == [(True, "")] * 1000
+
+
+async def test_a_grader_that_is_closed_leaves_nobody_waiting() -> None:
+    grader = Grader(processes=1, seconds=20)
+    waiting = asyncio.gather(*(grader.equal(r"\sum_{k=1}^{10^{12}} \frac{1}{k^{k}}", "7") for _ in range(3)))
+    await asyncio.sleep(0.1)
+    grader.close()
+    assert await waiting == [(False, "the comparison was given up: the grader was closed")] * 3
+    right, note = await grader.equal("1+1", "2")
+    assert (right, note) == (False, "the comparison could not be begun: The Pool is not active")
+
+
 async def test_a_comparison_without_end_is_given_up_and_the_next_one_works() -> None:
     grader, begun = Grader(processes=1), time.monotonic()
     try:
         grade = await grader.grade(r"\boxed{9^{9^{9^{9}}} + 1}", "9^{9^{9^{9}}}", "math")
         assert not grade.correct
-        assert time.monotonic() - begun < 45
+        assert time.monotonic() - begun < 60
         assert (await grader.grade(r"\boxed{2+2}", "4", "math")).correct
     finally:
         grader.close()

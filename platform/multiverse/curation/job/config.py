@@ -38,7 +38,7 @@ class Selection(_Options):
         (), description="Files of evaluation questions; rows that share 13 words in a row with one are left out."
     )
     evaluation_columns: tuple[str, ...] = Field(
-        ("question", "problem", "prompt"), description="Columns there that hold questions."
+        ("question", "problem", "prompt", "Question"), description="Columns there that hold questions."
     )
 
 
