@@ -35,16 +35,19 @@ _NAMES = {"integer": "integer", "number": "number", "boolean": "true or false", 
 
 def document() -> str:
     """The whole text."""
-    parts = [_INTRODUCTION]
+    parts, described = [_INTRODUCTION], dict[str, str]()
     for title, (configuration, read_by) in CONFIGURATIONS.items():
         schema = configuration.model_json_schema()
         parts.append(f"\n## {title}\n\n{read_by}\n")
-        parts += dict.fromkeys(_sections(schema, schema["$defs"], ""))  # what two kinds share stands once
+        parts += _sections(schema, schema["$defs"], "", title, described)
     return "".join(parts)
 
 
-def _sections(schema: Schema, known: Schema, prefix: str) -> Iterator[str]:
-    """The fields of one type, then those of the types in it, with dotted names."""
+def _sections(schema: Schema, known: Schema, prefix: str, title: str, described: dict[str, str]) -> Iterator[str]:
+    """The fields of one type, then those of the types in it, with dotted names.
+
+    described: where a type's fields stand already.
+    """
     required = set(schema.get("required", ()))
     inner: list[tuple[str, Schema]] = []
     lines = []
@@ -57,8 +60,16 @@ def _sections(schema: Schema, known: Schema, prefix: str) -> Iterator[str]:
     yield "\n| field | value | default | meaning |\n|---|---|---|---|\n" + "".join(lines)
     for name, one in inner:
         kind = one["properties"].get("kind", {}).get("const")
-        yield f"\n### `{name}`{f', kind `{kind}`' if kind else ''}\n\n{_sentence(one)}\n"
-        yield from _sections(one, known, f"{name}.")
+        heading, content = f"`{name}`" + (f", kind `{kind}`" if kind else ""), json.dumps(one)
+        here = f"{heading} ({title})"
+        if described.get(content) == here:
+            continue
+        yield f"\n### {heading}\n\n{_sentence(one)}\n"
+        if content in described:
+            yield f"The fields are those of {described[content]}.\n"
+            continue
+        described[content] = here
+        yield from _sections(one, known, f"{name}.", title, described)
 
 
 def _references(field: Schema) -> list[str]:
@@ -83,8 +94,12 @@ def _type(field: Schema) -> str:
     if field.get("type") == "null":
         return "null"
     name = "path" if field.get("format") == "path" else _NAMES[field["type"]]
-    bounds = [f"{sign} {field[bound]:g}" for bound, sign in _BOUNDS.items() if bound in field]
+    bounds = [f"{sign} {_number(field[bound])}" for bound, sign in _BOUNDS.items() if bound in field]
     return ", ".join([name, *bounds])
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if value < 2**32 else f"2^{int(value).bit_length() - 1}"
 
 
 def _sentence(schema: Schema) -> str:
