@@ -3,11 +3,13 @@
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from multiverse.config import AppConfig, Configuration
 from multiverse.curation.job.config import CurateConfig
+from multiverse.evaluation.accuracy.config import EvaluateConfig
+from multiverse.evaluation.speed.config import SpeedConfig
 from multiverse.training.config import TrainConfig
 
 Schema = Mapping[str, Any]
@@ -19,6 +21,8 @@ CONFIGURATIONS: dict[str, tuple[type[Configuration], str]] = {
     ),
     "Curation": (CurateConfig, "`multiverse curate --config FILE` and `jobs/curate.py`; see [curation](curation.md)."),
     "Training": (TrainConfig, "`multiverse train --config FILE` and `jobs/train.py`; see [training](training.md)."),
+    "Evaluation": (EvaluateConfig, "`multiverse evaluate --config FILE` and `jobs/evaluate.py`."),
+    "Benchmark": (SpeedConfig, "`multiverse bench speed --config FILE` and `jobs/benchmark.py`."),
 }
 """Titles, what checks the file, and who reads it."""
 
@@ -53,7 +57,7 @@ def _sections(schema: Schema, known: Schema, prefix: str, title: str, described:
         found = [known[reference] for reference in _references(field)]
         inner += [(f"{prefix}{name}{'[]' if 'items' in field else ''}", one) for one in found]
         meaning = field.get("description") or " ".join(map(_sentence, found))
-        default = "required" if name in required else "below" if found and field["default"] else _code(field["default"])
+        default = "required" if name in required else _default(field["default"], found)
         lines.append(f"| `{prefix}{name}` | {_type(field)} | {default} | {meaning} |\n")
     yield "\n| field | value | default | meaning |\n|---|---|---|---|\n" + "".join(lines)
     for name, one in inner:
@@ -68,6 +72,17 @@ def _sections(schema: Schema, known: Schema, prefix: str, title: str, described:
             continue
         described[content] = here
         yield from _sections(one, known, f"{name}.", title, described)
+
+
+def _default(value: Any, types: Sequence[Schema]) -> str:
+    """A field's default; of one with fields of its own, what differs from theirs."""
+    if not types or not value:
+        return _code(value)
+    if not isinstance(value, dict):
+        return "below"
+    own = {name: field.get("default") for name, field in types[0]["properties"].items()}
+    other = ", ".join(f"{name}: {json.dumps(one)}" for name, one in value.items() if one != own.get(name))
+    return f"below, with `{{{other}}}`" if other else "below"
 
 
 def _references(field: Schema) -> list[str]:
