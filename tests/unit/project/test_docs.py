@@ -7,7 +7,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/structures.md", "docs/engine.md", "docs/tasks.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/structures.md",
+    "docs/engine.md",
+    "docs/tasks.md",
+    "docs/evaluation.md",
+]
 PAGES = [*DOCUMENTS, *(f"docs/{name}.md" for name in ("architecture", "configuration", "operations", "tutorial"))]
 _FILE = re.compile(r"`([\w.-]+(?:/[\w.-]+)*\.(?:py|yaml|lock|txt))`")
 _FOLDER = re.compile(r"`((?:[\w.-]+/)+)`")
@@ -40,7 +47,9 @@ def test_links_inside_the_checkout_lead_somewhere(root: Path, document: str) -> 
     assert [link for link in links if not (root / document).parent.joinpath(link).exists()] == []
 
 
-@pytest.mark.parametrize("life", ["The life of a request", "The life of a structured text"])
+@pytest.mark.parametrize(
+    "life", ["The life of a request", "The life of a structured text", "The life of an evaluated item"]
+)
 def test_life_has_eight_steps_each_with_its_file(root: Path, life: str) -> None:
     steps = _STEP.findall(section(root, life))
     assert [number for number, _ in steps] == ["1", "2", "3", "4", "5", "6", "7", "8"]
