@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -116,6 +117,15 @@ async def test_a_process_that_is_killed_while_it_waits_is_replaced() -> None:
                 child.kill()
         assert await grader.equal("2+2", "4") == (True, "")
         assert not all(child.is_running() for child in begun)
+    finally:
+        grader.close()
+
+
+def test_a_process_has_a_limit_of_memory() -> None:
+    grader = Grader(processes=1, memory_bytes=2**30)
+    try:
+        limit = grader._pool.schedule(resource.getrlimit, args=(resource.RLIMIT_AS,))
+        assert limit.result() == (2**30, 2**30)
     finally:
         grader.close()
 
