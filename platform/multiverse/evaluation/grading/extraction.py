@@ -18,6 +18,8 @@ _MARK = re.compile(r"####\s*(?P<answer>[^\n]+)")
 _NUMBER = re.compile(r"(?:(?<![\w)}])[-\u2212])?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*/\s*\d+)?%?|(?<!\d)\.\d+")
 _FORMULA = re.compile(r"\$\$?(?![\s$])(?P<a>[^$\n]*[^\s$])\$\$?|\\\((?P<b>.+?)\\\)|\\\[(?P<c>.+?)\\\]", re.DOTALL)
 _BARE_FORMULA = re.compile(r"=\s*(?P<answer>(?:[^=\n$\\]|\\[a-z{},])*\\[a-z]+(?:[^=\n$\\]|\\[a-z{},])*)$")
+_OPEN_BOX = re.compile(r"^\$*\\boxed\s*\{")
+"""A box that the answer was cut off in, for instance by a budget: closed ones have a rule of their own."""
 _REASON = re.compile(r"\.\s+(?=[A-Z(])|,?\s+(?:because|since|as\s+(?:we|the)|which)\s", re.IGNORECASE)
 _THOUGHT = re.compile(r"</think>", re.IGNORECASE)
 _OTHER_TAGS = re.compile(r"</?think>|<\|[a-z_]+\|>", re.IGNORECASE)
@@ -25,7 +27,9 @@ _LETTER_BOXED = re.compile(r"^\W*(?:(?:text|textbf|mathrm|mathbf)(?=\W))?\W*([A-
 _LETTER_SAID = re.compile(
     r"(?i:answer|choice|option)\s*(?i:is|:)?\s*:?\s*(?i:choice|option)?\s*[\[$\\{*_\s]*(?:boxed\{|text\{|textbf\{)*\s*"
     r"(?:\((?P<bracketed>[A-Ja-j])\)|\(?(?P<bare>[A-HJ]|I(?!\s+[a-z]))(?![\w'\u2019]))"
+    r"|(?:(?<=\()|\b)(?P<praised>[A-J])[)*]*\s+is\s+(?:the\s+)?(?:correct|right|best)\b"
 )
+_NO_CHOICE = re.compile(r"\b(?:not|or|and|nor)\s+\W*$", re.IGNORECASE)
 _LETTER_ALONE = re.compile(r"(?:^|[\s(*])\(?([A-J])\)?[.:)*]*\s*$")
 
 
@@ -66,9 +70,9 @@ def extract_choice(response: str) -> Extracted:
     if boxed is not None and (found := _LETTER_BOXED.match(boxed)):
         return Extracted(found[1], "boxed")
     if said := list(_LETTER_SAID.finditer(text)):
-        return Extracted((said[-1]["bracketed"] or said[-1]["bare"]).upper(), "answer is")
+        return Extracted((said[-1]["bracketed"] or said[-1]["bare"] or said[-1]["praised"]).upper(), "answer is")
     last = text.strip().splitlines()[-1] if text.strip() else ""
-    if alone := _LETTER_ALONE.search(last):
+    if (alone := _LETTER_ALONE.search(last)) and not _NO_CHOICE.search(last, 0, alone.start(1)):
         return Extracted(alone[1], "letter")
     return Extracted("", "none")
 
@@ -116,7 +120,7 @@ def _said(text: str) -> str:
     found = list(_SAYS.finditer(text))
     if not found:
         return ""
-    answer = found[-1]["answer"].strip()
+    answer = _OPEN_BOX.sub("", found[-1]["answer"].strip())
     if formula := _FORMULA.match(answer):
         return formula[0]
     if answer.startswith("**") and (end := answer.find("**", 2)) > 2:
