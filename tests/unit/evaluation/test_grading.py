@@ -46,6 +46,29 @@ def test_choices(response: str, letter: str, rule: str) -> None:
     assert extract_choice(response) == Extracted(letter, rule)
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "\\boxed{",
+        "\\boxed{5}",
+        "\\(",
+        "$x=",
+        "= \\frac",
+        "The answer is ",
+        "(A) is ",
+        "1,000,",
+        "<Path>",
+        "{",
+        "\\text{",
+    ],
+)
+def test_a_model_that_repeats_itself_is_read_in_no_time(piece: str) -> None:
+    begun = time.process_time()
+    extract(piece * (40_000 // len(piece)))
+    extract_choice(piece * (40_000 // len(piece)))
+    assert time.process_time() - begun < 5
+
+
 async def test_many_are_graded_at_once_from_any_thread() -> None:
     grader = Grader(processes=1)
     try:
