@@ -8,6 +8,7 @@ from typing import Any
 
 from multiverse.config import AppConfig, Configuration
 from multiverse.curation.job.config import CurateConfig
+from multiverse.evaluation.accuracy.config import EvaluateConfig
 from multiverse.training.config import TrainConfig
 
 Schema = Mapping[str, Any]
@@ -19,6 +20,10 @@ CONFIGURATIONS: dict[str, tuple[type[Configuration], str]] = {
     ),
     "Curation": (CurateConfig, "`multiverse curate --config FILE` and `jobs/curate.py`; see [curation](curation.md)."),
     "Training": (TrainConfig, "`multiverse train --config FILE` and `jobs/train.py`; see [training](training.md)."),
+    "Evaluation": (
+        EvaluateConfig,
+        "`multiverse evaluate --config FILE` and `jobs/evaluate.py`; see [evaluation](evaluation.md).",
+    ),
 }
 """Titles, what checks the file, and who reads it."""
 

@@ -52,8 +52,8 @@ class _Target(_Options):
 class EngineTarget(_Target):
     """A model that runs on an engine of the run's own, or of each of its workers."""
 
-    kind: Literal["engine"] = "engine"
-    model: str = Field(min_length=1, description="Directory, hub id, s3:// prefix or builtin:....")
+    kind: Literal["engine"] = Field("engine", description="May be left out.")
+    model: str = Field(min_length=1, description="Directory, hub id, s3:// prefix or builtin:...")
     mode: Literal["auto", "force", "off"] | None = Field(None, description="Default: auto if trained, else off.")
     max_width: int = Field(8, ge=1, le=32, description="Branches of one block at the same time.")
     max_depth: int = Field(3, ge=1, le=8, description="How deep blocks may nest.")
@@ -79,7 +79,7 @@ class EngineTarget(_Target):
 class EndpointTarget(_Target):
     """A server that speaks OpenAI's chat completions."""
 
-    kind: Literal["endpoint"] = "endpoint"
+    kind: Literal["endpoint"] = Field("endpoint", description="May be left out where there is a `base_url`.")
     base_url: str = Field(description="What stands before /chat/completions: http://127.0.0.1:8000/v1.")
     model: str | None = Field(None, min_length=1, description="Its name there; default: the only one there is.")
     key_env: str | None = Field(None, min_length=1, description="Environment variable with the API key.")
@@ -144,7 +144,7 @@ AnyTarget = Annotated[Target, BeforeValidator(_of_its_kind)]
 class WorkerOptions(_Options):
     """Ray Data's actors: each has an engine of its own, or asks the server."""
 
-    count: int = Field(1, ge=1)
+    count: int = Field(1, ge=1, description="How many; above 1 the run is on Ray.")
     cpus: float = Field(1, gt=0, description="CPUs that Ray counts for one.")
     gpus: float = Field(0, ge=0, description="GPUs that Ray gives to one.")
 
