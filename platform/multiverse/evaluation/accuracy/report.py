@@ -42,6 +42,7 @@ def write_report(run: Evaluated, command: str = "", speed: Mapping[str, Any] | N
         "suites": found,
         "failures": failures(run),
         **({} if speed is None else {"speed": dict(speed)}),
+        "commits": list(run.commits),
         "facts": run_facts(),
     }
     for suite in run.questions:
@@ -84,7 +85,7 @@ def markdown(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
     if "speed" in report:
         parts += ["## One request at a time", _speed(report["speed"])]
     parts += _failures(report["failures"], names)
-    facts = {key: report[key] for key in ("sides", "sampling", "facts")}
+    facts = {key: report[key] for key in ("sides", "sampling", "commits", "facts")}
     parts += ["## Configuration and machine", f"```json\n{json.dumps(facts, indent=1, ensure_ascii=False)}\n```"]
     return "\n\n".join(parts) + "\n"
 

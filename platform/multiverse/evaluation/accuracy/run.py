@@ -46,7 +46,8 @@ class Progress:
 class Evaluated:
     """A run that is whole. records: by side and key. budgets: of each suite, in positions.
 
-    majorities: by side and (suite, item), whether most samples agree on the right answer.
+    majorities: by side and (suite, item), whether most samples agree on the right answer. commits: of the code that
+    worked on it.
     """
 
     config: EvaluateConfig
@@ -54,6 +55,7 @@ class Evaluated:
     records: Mapping[str, Mapping[Key, Record]]
     budgets: Mapping[str, tuple[int, ...]]
     majorities: Mapping[str, Mapping[tuple[str, str], bool]]
+    commits: tuple[str, ...] = ()
 
     def items(self, side: str, suite: Questions, budget: int | None = None) -> list[list[Record]]:
         """The records of each item of a suite, in their order, one per sample."""
@@ -101,7 +103,7 @@ async def evaluate(
         majorities = {side: await _majorities(config, questions, records[side], grader) for side in config.sides}
     finally:
         grader.close()
-    return Evaluated(config, questions, records, budgets, majorities)
+    return Evaluated(config, questions, records, budgets, majorities, state.commits)
 
 
 def here(config: EvaluateConfig) -> Opener:
