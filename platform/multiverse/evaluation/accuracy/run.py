@@ -218,7 +218,7 @@ class _Meters:
     """Metrics of one side, by suite, if anybody records them."""
 
     def __init__(self, recorder: Recorder | None, config: EvaluateConfig, questions: Sequence[Questions]) -> None:
-        answers = config.samples * (1 + len(config.budgets))
+        answers = config.samples * (1 + len(config.budgets)) * len(config.sides)
         self._meters = (
             {}
             if recorder is None
