@@ -3,12 +3,13 @@
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from multiverse.config import AppConfig, Configuration
 from multiverse.curation.job.config import CurateConfig
 from multiverse.evaluation.accuracy.config import EvaluateConfig
+from multiverse.evaluation.speed.config import SpeedConfig
 from multiverse.training.config import TrainConfig
 
 Schema = Mapping[str, Any]
@@ -20,10 +21,8 @@ CONFIGURATIONS: dict[str, tuple[type[Configuration], str]] = {
     ),
     "Curation": (CurateConfig, "`multiverse curate --config FILE` and `jobs/curate.py`; see [curation](curation.md)."),
     "Training": (TrainConfig, "`multiverse train --config FILE` and `jobs/train.py`; see [training](training.md)."),
-    "Evaluation": (
-        EvaluateConfig,
-        "`multiverse evaluate --config FILE` and `jobs/evaluate.py`; see [evaluation](evaluation.md).",
-    ),
+    "Evaluation": (EvaluateConfig, "`multiverse evaluate --config FILE` and `jobs/evaluate.py`."),
+    "Benchmark": (SpeedConfig, "`multiverse bench speed --config FILE` and `jobs/benchmark.py`."),
 }
 """Titles, what checks the file, and who reads it."""
 
@@ -38,16 +37,19 @@ _NAMES = {"integer": "integer", "number": "number", "boolean": "true or false", 
 
 def document() -> str:
     """The whole text."""
-    parts = [_INTRODUCTION]
+    parts, described = [_INTRODUCTION], dict[str, str]()
     for title, (configuration, read_by) in CONFIGURATIONS.items():
         schema = configuration.model_json_schema()
         parts.append(f"\n## {title}\n\n{read_by}\n")
-        parts += dict.fromkeys(_sections(schema, schema["$defs"], ""))  # what two kinds share stands once
+        parts += _sections(schema, schema["$defs"], "", title, described)
     return "".join(parts)
 
 
-def _sections(schema: Schema, known: Schema, prefix: str) -> Iterator[str]:
-    """The fields of one type, then those of the types in it, with dotted names."""
+def _sections(schema: Schema, known: Schema, prefix: str, title: str, described: dict[str, str]) -> Iterator[str]:
+    """The fields of one type, then those of the types in it, with dotted names.
+
+    described: where a type's fields stand already.
+    """
     required = set(schema.get("required", ()))
     inner: list[tuple[str, Schema]] = []
     lines = []
@@ -55,13 +57,32 @@ def _sections(schema: Schema, known: Schema, prefix: str) -> Iterator[str]:
         found = [known[reference] for reference in _references(field)]
         inner += [(f"{prefix}{name}{'[]' if 'items' in field else ''}", one) for one in found]
         meaning = field.get("description") or " ".join(map(_sentence, found))
-        default = "required" if name in required else "below" if found and field["default"] else _code(field["default"])
+        default = "required" if name in required else _default(field["default"], found)
         lines.append(f"| `{prefix}{name}` | {_type(field)} | {default} | {meaning} |\n")
     yield "\n| field | value | default | meaning |\n|---|---|---|---|\n" + "".join(lines)
     for name, one in inner:
         kind = one["properties"].get("kind", {}).get("const")
-        yield f"\n### `{name}`{f', kind `{kind}`' if kind else ''}\n\n{_sentence(one)}\n"
-        yield from _sections(one, known, f"{name}.")
+        heading, content = f"`{name}`" + (f", kind `{kind}`" if kind else ""), json.dumps(one)
+        here = f"{heading} ({title})"
+        if described.get(content) == here:
+            continue
+        yield f"\n### {heading}\n\n{_sentence(one)}\n"
+        if content in described:
+            yield f"The fields are those of {described[content]}.\n"
+            continue
+        described[content] = here
+        yield from _sections(one, known, f"{name}.", title, described)
+
+
+def _default(value: Any, types: Sequence[Schema]) -> str:
+    """A field's default; of one with fields of its own, what differs from theirs."""
+    if not types or not value:
+        return _code(value)
+    if not isinstance(value, dict):
+        return "below"
+    own = {name: field.get("default") for name, field in types[0]["properties"].items()}
+    other = ", ".join(f"{name}: {json.dumps(one)}" for name, one in value.items() if one != own.get(name))
+    return f"below, with `{{{other}}}`" if other else "below"
 
 
 def _references(field: Schema) -> list[str]:
@@ -86,8 +107,12 @@ def _type(field: Schema) -> str:
     if field.get("type") == "null":
         return "null"
     name = "path" if field.get("format") == "path" else _NAMES[field["type"]]
-    bounds = [f"{sign} {field[bound]:g}" for bound, sign in _BOUNDS.items() if bound in field]
+    bounds = [f"{sign} {_number(field[bound])}" for bound, sign in _BOUNDS.items() if bound in field]
     return ", ".join([name, *bounds])
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if value < 2**32 else f"2^{int(value).bit_length() - 1}"
 
 
 def _sentence(schema: Schema) -> str:

@@ -1,7 +1,9 @@
 """Answers graded as a person would grade them."""
 
 import asyncio
+import json
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ CASES: dict[str, list[list[Any]]] = yaml.safe_load(
 
 
 def test_there_are_enough_cases() -> None:
-    assert len(CASES["equal"]) >= 250
+    assert len(CASES["equal"]) >= 330
     assert len(CASES["extracted"]) >= 40
     assert {right for _, _, right in CASES["equal"]} == {True, False}
 
@@ -92,14 +94,14 @@ async def test_answers_that_never_end_cost_their_limit_and_nothing_else() -> Non
 
 
 async def test_waiting_for_a_process_does_not_count_as_time_of_a_comparison() -> None:
-    grader = Grader(processes=1, seconds=3)
+    grader = Grader(processes=1, seconds=2)
     try:
         begun = time.monotonic()
-        grades = await asyncio.gather(*(grader.equal(rf"\sqrt{{{n * n}}} + {n}", str(2 * n)) for n in range(1, 1001)))
-        assert time.monotonic() - begun > 3
+        grades = await asyncio.gather(*(grader.equal(rf"\sqrt{{{n * n}}} + {n}", str(2 * n)) for n in range(1, 701)))
+        assert time.monotonic() - begun > 2
     finally:
         grader.close()
-    assert grades == [(True, "")] * 1000
+    assert grades == [(True, "")] * 700
 
 
 async def test_a_grader_that_is_closed_leaves_nobody_waiting() -> None:
@@ -112,12 +114,19 @@ async def test_a_grader_that_is_closed_leaves_nobody_waiting() -> None:
     assert (right, note) == (False, "the comparison could not be begun: The Pool is not active")
 
 
-async def test_a_comparison_without_end_is_given_up_and_the_next_one_works() -> None:
-    grader, begun = Grader(processes=1), time.monotonic()
-    try:
-        grade = await grader.grade(r"\boxed{9^{9^{9^{9}}} + 1}", "9^{9^{9^{9}}}", "math")
-        assert not grade.correct
-        assert time.monotonic() - begun < 60
-        assert (await grader.grade(r"\boxed{2+2}", "4", "math")).correct
-    finally:
-        grader.close()
+def test_people_wrote_solutions_that_give_their_answers(shared: Path) -> None:
+    lines = (shared / "data" / "eval" / "math500.jsonl").read_text(encoding="utf-8").split("\n")
+    rows = [json.loads(line) for line in lines if line]
+    assert len(rows) == 500
+    found = [extract(row["solution"]) for row in rows]
+    assert {each.rule for each in found} == {"boxed"}
+    assert [row for row, each in zip(rows, found, strict=True) if not equal(each.answer, row["answer"])] == []
+
+
+def test_answers_of_other_questions_are_wrong(shared: Path) -> None:
+    lines = (shared / "data" / "eval" / "math500.jsonl").read_text(encoding="utf-8").split("\n")
+    answers = [json.loads(line)["answer"] for line in lines if line]
+    answers = [answer for answer in dict.fromkeys(answers) if not answer.lstrip("-").isdigit()]
+    pairs = list(pairwise(answers))
+    assert len(pairs) > 150
+    assert [pair for pair in pairs if equal(*pair)] == []

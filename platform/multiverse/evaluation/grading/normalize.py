@@ -67,6 +67,7 @@ _PATTERNS = tuple(
         (r"\\gt(?![A-Za-z])", ">"),
         (r"\\varnothing", r"\\emptyset"),
         (r"\^\s*\{\s*\\(?:circ|degree)\s*\}|\^\s*\\circ|\\degree", r"^\\circ "),
+        (r"(\\(?:sin|cos|tan|cot|sec|csc))\s*\(?\s*(\d+)\s*\^\\circ\s*\)?", r"\1(\\frac{\2\\pi}{180})"),
         (r"\s*\(?\bbase\s+(\d+)\)?$", r"_{\1}"),
         (r"\s+", " "),
     )

@@ -13,6 +13,7 @@ _PLAIN = re.compile(
     rf"(?P<sign>[-+]?)\s*(?P<digits>{_DECIMAL})"
     rf"(?:\s*(?:\\times|\\cdot|[x*])\s*10\s*\^\s*(?:\{{\s*(?P<braced>[-+]?\d+)\s*\}}|(?P<bare>[-+]?\d+))|[eE](?P<e>[-+]?\d+))?"
 )
+_REPEATING = re.compile(r"(?P<sign>-?)\s*(?P<whole>\d*)\.(?P<fixed>\d*)\\(?:over)?(?:line|bar)\s*\{(?P<again>\d+)\}")
 _POWER_OF_TEN = re.compile(r"(?P<sign>[-+]?)\s*10\s*\^\s*(?:\{\s*(?P<braced>[-+]?\d+)\s*\}|(?P<bare>\d+))")
 _FRACTION = re.compile(
     rf"(?P<sign>[-+]?)\s*(?P<whole>\d+(?=\s*\\frac)|\d+(?=\s+\d))?\s*"
@@ -31,7 +32,7 @@ class Number:
 
 
 def read_number(text: str) -> Number | None:
-    """A decimal, with or without a power of ten, a fraction or a mixed number; None: it is something else."""
+    """A decimal, also with a power of ten or a part that repeats, a fraction or a mixed number; None: no such."""
     text = text.strip()
     if _THOUSANDS.fullmatch(text):
         text = re.sub(r"[, ]", "", text)
@@ -39,6 +40,11 @@ def read_number(text: str) -> Number | None:
         return _decimal(found["sign"], found["digits"], found["braced"] or found["bare"] or found["e"] or "0")
     if found := _POWER_OF_TEN.fullmatch(text):
         return _decimal(found["sign"], "1", found["braced"] or found["bare"])
+    if found := _REPEATING.fullmatch(text):
+        shift = Fraction(1, 10 ** len(found["fixed"]))
+        value = Fraction(int(f"0{found['whole']}{found['fixed']}")) * shift
+        value += Fraction(int(found["again"]), 10 ** len(found["again"]) - 1) * shift
+        return Number(-value if found["sign"] else value)
     if found := _FRACTION.fullmatch(text):
         top, bottom = (
             Fraction("".join(part.split()))

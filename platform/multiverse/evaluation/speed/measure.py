@@ -19,7 +19,14 @@ from multiverse.evaluation.facts import run_facts
 from multiverse.evaluation.speed.config import SpeedConfig
 from multiverse.evaluation.speed.grid import Cell, LeftOut, Plan, Room, Size, cells, plan
 from multiverse.evaluation.speed.limit import limit
-from multiverse.evaluation.speed.runs import Runner, running, step_seconds
+from multiverse.evaluation.speed.runs import (
+    Runner,
+    Timed,
+    running,
+    sequential_seconds,
+    step_seconds,
+    structured_seconds,
+)
 from multiverse.evaluation.speed.script import Writer, Written
 from multiverse.evaluation.speed.shape import rows_by_step
 from multiverse.storage import Folder, Prefix, open_folder
@@ -34,10 +41,12 @@ ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One repeat of one cell. Seconds of the slowest request of the batch, from its submission on.
+    """One repeat of one cell. Seconds until the last request of the batch is at its end, from the fork on, of chains
+    from the first token on.
 
-    x: as the engine reports it. sequential_s: as many tokens in sequence. curve: by rows, seconds of a step. join_s:
-    all joins of a request, median over the batch. second_prefill_s: the same by text, None where it was not run.
+    x: tokens / critical path of what comes from there. sequential_s: as many tokens in sequence. curve: by rows,
+    seconds of a step. join_s: all joins of a request, median over the batch. second_prefill_s: the same by text, None
+    where it was not run.
     """
 
     cell: str
@@ -73,7 +82,7 @@ class Measured:
 
 
 def size_of(cell: Cell, written: Written, writer: Writer) -> Size:
-    """What an answer of the cell's shape comes to. Where its goal is given, it counts from the ``</Goal>`` on."""
+    """What an answer of the cell's shape comes to, from where its time is taken on."""
     given, vocabulary = _given(cell, written), writer.tokens.vocabulary
     placed = layout(vocabulary.kinds(list(written.tokens)))
     branches = tuple(sum(span.end - span.start for span in block.spans) for block in placed.blocks)
@@ -81,7 +90,8 @@ def size_of(cell: Cell, written: Written, writer: Writer) -> Size:
 
 
 def _given(cell: Cell, written: Written) -> int:
-    return 0 if cell.trace else written.goal
+    """Tokens of an answer that are there when the time begins: its first, or all up to the first fork."""
+    return 1 if cell.trace else written.goal + 1
 
 
 async def measure(config: SpeedConfig, say: Callable[[str], None] = print) -> Measured:
@@ -148,12 +158,12 @@ async def _group(runner: Runner, group: Sequence[Cell], sizes: dict[str, Size], 
     await runner.cache(prompts)
     tokens, sequence = max(sizes[cell.id].tokens for cell in group), None
     if repeat % 2 == 0:
-        sequence = await runner.plain(prompts, tokens)
+        sequence = await runner.plain(prompts, tokens + 1)
     parts = []
     for cell in group if repeat % 2 == 0 else reversed(group):
         parts.append((cell, await _cell(runner, prompts, cell, sizes[cell.id], repeat)))
     if sequence is None:
-        sequence = await runner.plain(prompts, tokens)
+        sequence = await runner.plain(prompts, tokens + 1)
     return [_record(cell, sizes[cell.id], repeat, part, sequence) for cell, part in parts]
 
 
@@ -162,7 +172,6 @@ class _Part:
     """What is measured for one cell alone. curve: without the rows of the batch in sequence, where those tell."""
 
     seconds: float
-    x: float
     join: float
     second_prefill: float | None
     curve: dict[int, float]
@@ -170,20 +179,15 @@ class _Part:
 
 async def _cell(runner: Runner, prompts: Sequence[list[int]], cell: Cell, size: Size, repeat: int) -> _Part:
     written = runner.write.answer(cell.shape)
-    given = _given(cell, written)
-    # The goal is part of the context, so that all cells of a group fork at the same one.
-    cut = [prompt[: len(prompt) - given] for prompt in prompts]
-    if given:
-        await runner.cache([[*prompt, *written.tokens[:given]] for prompt in cut])
-    runs = await runner.structured(cut, written, goal_given=given > 0)
+    # The goal is part of the context, so that all cells of a group fork behind as many tokens.
+    cut = prompts if cell.trace else [prompt[: len(prompt) - _given(cell, written)] for prompt in prompts]
+    runs = await runner.structured(cut, written)
     curve = await (_chain_curve(runner, size) if cell.trace else _curve(runner, prompts, cell, size))
     again = None
     if cell.batch < ONCE or repeat == 0:
         again = sum([await runner.prefill(prompts, tokens) for tokens in size.branches])
-    result = runs[0].result
     return _Part(
-        max(run.seconds() for run in runs),
-        result.parallelism if result is not None else 0.0,
+        structured_seconds(runs, from_fork=not cell.trace),
         statistics.median(sum(run.joins) for run in runs),
         again,
         curve,
@@ -210,7 +214,7 @@ async def _chain_curve(runner: Runner, size: Size) -> dict[int, float]:
     return curve
 
 
-def _record(cell: Cell, size: Size, repeat: int, part: _Part, sequence: Sequence[Any]) -> Record:
+def _record(cell: Cell, size: Size, repeat: int, part: _Part, sequence: Sequence[Timed]) -> Record:
     curve = dict(part.curve)
     if cell.batch not in curve:
         curve[cell.batch] = step_seconds(sequence, min(size.tokens, size.critical_path))
@@ -218,9 +222,9 @@ def _record(cell: Cell, size: Size, repeat: int, part: _Part, sequence: Sequence
         cell=cell.id,
         repeat=repeat,
         tokens=size.tokens,
-        x=part.x,
+        x=size.tokens / size.critical_path,
         structured_s=part.seconds,
-        sequential_s=max(run.seconds(size.tokens) for run in sequence),
+        sequential_s=sequential_seconds(sequence, size.tokens),
         limit=limit(size.steps, cell.batch, curve),
         curve=dict(sorted(curve.items())),
         join_s=part.join,

@@ -15,26 +15,35 @@ from multiverse.engine.config import EngineConfig
 from multiverse.engine.segment import Sampling
 from multiverse.evaluation.speed.following import FILE, PROCESSOR
 from multiverse.evaluation.speed.script import Writer, Written
-from multiverse.serving.events import BlockJoined, BranchFinished, Finished, Place, Result, TokensAdded
+from multiverse.serving.events import BlockForked, BlockJoined, BranchFinished, Finished, Place, Result, TokensAdded
 from multiverse.serving.local import MultiverseEngine
-from multiverse.serving.request import GenerationRequest, ParallelOptions
+from multiverse.serving.request import GenerationRequest, ParallelOptions, Reduce
 
 
 @dataclass(slots=True)
 class Timed:
     """One request. Seconds on the monotonic clock: when it was submitted, and when each of its tokens arrived.
 
-    joins: seconds from the last branch's end of a block to the first token that was sampled behind its join.
+    forked: when its first block forked. joins: seconds from the last branch's end of a block to the first token that
+    was sampled behind its join.
     """
 
     submitted: float
     arrived: list[float] = field(default_factory=list)
+    forked: float | None = None
     joins: list[float] = field(default_factory=list)
     result: Result | None = None
 
-    def seconds(self, tokens: int | None = None) -> float:
-        """From the submission to the last of so many tokens, by default of all."""
-        return self.arrived[-1 if tokens is None else tokens - 1] - self.submitted
+
+def sequential_seconds(batch: Sequence[Timed], tokens: int) -> float:
+    """From the first request's first token until all have ``tokens`` more."""
+    return max(run.arrived[tokens] for run in batch) - min(run.arrived[0] for run in batch)
+
+
+def structured_seconds(batch: Sequence[Timed], from_fork: bool) -> float:
+    """From the first request's first token, or its first fork, until all are at their end."""
+    begun = [run.forked if from_fork and run.forked is not None else run.arrived[0] for run in batch]
+    return max(run.arrived[-1] for run in batch) - min(begun)
 
 
 def step_seconds(rows: Sequence[Timed], tokens: int) -> float:
@@ -43,6 +52,10 @@ def step_seconds(rows: Sequence[Timed], tokens: int) -> float:
     ended = min(row.arrived[tokens - 1] for row in rows)
     spans = [[at for at in row.arrived[:tokens] if begun <= at <= ended] for row in rows]
     return statistics.median((span[-1] - span[0]) / (len(span) - 1) for span in spans if len(span) > 1)
+
+
+ROOM = 8
+"""How many times as many tokens a structured answer may come to as it will."""
 
 
 class Runner:
@@ -64,18 +77,14 @@ class Runner:
         return list(await asyncio.gather(*(self._plain(prompt, tokens) for prompt in prompts)))
 
     async def structured(
-        self, prompts: Sequence[Sequence[int]], written: Written, goal_given: bool, reduce: str = "kv"
+        self, prompts: Sequence[Sequence[int]], written: Written, reduce: Reduce = "kv"
     ) -> list[Timed]:
-        """Requests that all write the same answer. goal_given: its first goal is part of the prompt, but for the
-        ``</Goal>``, so that the answer begins with the fork. Raises RuntimeError where an answer is another one."""
+        """Requests that all write the same answer, all at once. Raises RuntimeError where one is another."""
         (start,) = {len(prompt) for prompt in prompts}
-        given = written.goal if goal_given else 0
         written.script(start).save(self._script)
-        runs = await asyncio.gather(
-            *(self._structured([*prompt, *written.tokens[:given]], reduce) for prompt in prompts)
-        )
+        runs = await asyncio.gather(*(self._structured(prompt, len(written.tokens), reduce) for prompt in prompts))
         for run in runs:
-            if reduce == "kv" and (run.result is None or run.result.tokens != written.tokens[given:]):
+            if reduce == "kv" and (run.result is None or run.result.tokens != written.tokens):
                 raise RuntimeError("an answer is not as it was scripted: its time says nothing")
         return list(runs)
 
@@ -83,7 +92,8 @@ class Runner:
         """Seconds to the first token, median over the requests, where ``tokens`` tokens of new text stand behind a
         prompt that is in the cache: how branches are joined without their KV."""
         return statistics.median(
-            run.seconds(1) for run in await self.plain([[*prompt, *self.write.text(tokens)] for prompt in prompts], 1)
+            run.arrived[0] - run.submitted
+            for run in await self.plain([[*prompt, *self.write.text(tokens)] for prompt in prompts], 1)
         )
 
     def _request(self, prompt: Sequence[int], sampling: Sampling, parallel: ParallelOptions) -> GenerationRequest:
@@ -96,9 +106,10 @@ class Runner:
         sampling = Sampling(tokens, temperature=0.0, ignore_eos=True)
         return await self._timed(self._request(prompt, sampling, ParallelOptions()))
 
-    async def _structured(self, prompt: Sequence[int], reduce: str) -> Timed:
-        room = self.engine.limits.max_model_len - len(prompt)
-        options = ParallelOptions(mode="auto", max_width=64, max_depth=8, reduce="kv" if reduce == "kv" else "text")
+    async def _structured(self, prompt: Sequence[int], tokens: int, reduce: Reduce) -> Timed:
+        # Branches share what is left of the budget alike, and those of a chain are not alike.
+        room = min(self.engine.limits.max_model_len - len(prompt), ROOM * tokens)
+        options = ParallelOptions(mode="auto", max_width=64, max_depth=8, reduce=reduce)
         return await self._timed(self._request(prompt, Sampling(room, temperature=0.0), options))
 
     async def _timed(self, request: GenerationRequest) -> Timed:
@@ -109,6 +120,8 @@ class Runner:
                 run.arrived += [now] * len(event.tokens)
                 if not event.written and event.place in joined:
                     run.joins.append(now - joined.pop(event.place))
+            elif isinstance(event, BlockForked):
+                run.forked = run.forked or now
             elif isinstance(event, BranchFinished):
                 ends[event.place[-1][0]] = now
             elif isinstance(event, BlockJoined):
@@ -132,7 +145,7 @@ async def running(config: EngineConfig, seed: int = 0) -> AsyncIterator[Runner]:
             prompts = [runner.write.text(300) for _ in range(4)]
             await runner.cache(prompts)
             for width in (2, 8):
-                await runner.structured(prompts, runner.write.answer(even(width, 24)), goal_given=True)
+                await runner.structured(prompts, runner.write.answer(even(width, 24)))
             await runner.plain(prompts, 16)
             yield runner
         finally:

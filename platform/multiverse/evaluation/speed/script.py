@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from multiverse.evaluation.speed.shape import OVERHEAD, Fork, Shape
+from multiverse.evaluation.speed.shape import OVERHEAD, Shape
 from multiverse.models.tokens import Tokens
 from multiverse.serving.sequencing.pieces import encode
 
@@ -59,8 +59,8 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An answer. tokens: all of it, in reading order. goal: how many of them lie before the first ``</Goal>``, where
-    the answer begins with its goal, else 0. stretches: see `Script`."""
+    """An answer. tokens: all of it, in reading order. goal: how many of them lie before its first ``</Goal>``.
+    stretches: see `Script`."""
 
     tokens: tuple[int, ...]
     goal: int
@@ -89,7 +89,7 @@ class Writer:
 
     def _stays_one(self, id: int) -> bool:
         text = self.tokens.decode([id])
-        return text[0] == " " and text[1:].isascii() and text[1:].isalpha()
+        return text[:1] == " " and text[1:].isascii() and text[1:].isalpha()
 
     def text(self, count: int) -> list[int]:
         return self._draw.choices(self._words, k=count)
@@ -99,8 +99,7 @@ class Writer:
         stretches: dict[str, tuple[int, ...]] = {}
         tokens, begun = self._region([], shape, stretches)
         stretches[key(tokens[:begun])] = (*tokens[begun:], self.tokens.eos_ids[0])
-        first = tokens.index(self.tokens.tag("</Goal>")) if isinstance(shape.parts[0], Fork) else 0
-        return Written(tuple(tokens), first, stretches)
+        return Written(tuple(tokens), tokens.index(self.tokens.tag("</Goal>")), stretches)
 
     def _region(
         self, seen: Sequence[int], shape: Shape, stretches: dict[str, tuple[int, ...]]
@@ -126,9 +125,8 @@ class Writer:
         head = encode(self.tokens, ("\n", "<Path>", "\n", f"{number}:"))
         # The head's line break and label are part of what the shape counts as text.
         parts, spare = list(shape.parts), len(head) - OVERHEAD + 1
-        first = parts[0]
-        if isinstance(first, int):
-            parts[0] = max(1, first - spare)
+        if parts and isinstance(parts[0], int):
+            parts[0] = max(1, parts[0] - spare)
         tokens, begun = self._region([*seen, *head], Shape(tuple(parts)), stretches)
         tokens.append(self.tokens.tag("</Path>"))
         stretches[key(tokens[:begun])] = tuple(tokens[begun:])
