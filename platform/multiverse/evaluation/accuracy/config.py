@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from multiverse.config import ConfigError, Configuration, EngineOptions, read_yaml, short_name
 from multiverse.evaluation.suites.registry import SUITES
@@ -15,6 +24,18 @@ from multiverse.serving.access.access import is_loopback
 GENERATED = "generated"
 _ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?(/[^\s?#@]*)?", re.ASCII | re.IGNORECASE)
 _QUANTILE = re.compile(r"(100|[1-9]?\d)%")
+
+
+def _positions_or_quantiles(budgets: tuple[int | str, ...] | None) -> tuple[int | str, ...] | None:
+    for budget in budgets or ():
+        if isinstance(budget, str) and not _QUANTILE.fullmatch(budget):
+            raise ValueError(f"has {budget!r}: must be positions like 1024, or quantiles like '50%'")
+        if isinstance(budget, int) and budget < 1:
+            raise ValueError(f"has {budget}: must be at least 1 position")
+    return budgets
+
+
+Budgets = Annotated[tuple[int | str, ...], AfterValidator(_positions_or_quantiles)]
 
 
 class _Options(BaseModel):
@@ -31,6 +52,8 @@ class SuiteUse(_Options):
     max_tokens: int | None = Field(
         None, ge=1, description="Of an answer; default: what the context leaves, for generated tasks 600."
     )
+
+    budgets: Budgets | None = Field(None, description="In place of the run's `budgets`; [] for none.")
 
     @field_validator("name")
     @classmethod
@@ -161,7 +184,7 @@ class EvaluateConfig(Configuration):
     seed: int = Field(0, ge=0, lt=2**62, description="Of the first sample, of generated tasks and of choices' order.")
     temperature: float | None = Field(None, ge=0, le=2, description="Default: 0 for one sample, 0.6 for several.")
     top_p: float = Field(0.95, gt=0, le=1, description="Where the temperature is above 0.")
-    budgets: tuple[int | str, ...] = Field(
+    budgets: Budgets = Field(
         (), description="Positions; or '50%': that quantile of how long the answers without budget are."
     )
     answer_tokens: int = Field(64, ge=1, description="Of an answer that is forced where a budget ends.")
@@ -173,16 +196,6 @@ class EvaluateConfig(Configuration):
     speed_pairs: int = Field(
         0, ge=0, description="Generated tasks that split, which both engines also answer one at a time, in turn."
     )
-
-    @field_validator("budgets")
-    @classmethod
-    def _budgets_are_positions_or_quantiles(cls, budgets: tuple[int | str, ...]) -> tuple[int | str, ...]:
-        for budget in budgets:
-            if isinstance(budget, str) and not _QUANTILE.fullmatch(budget):
-                raise ValueError(f"has {budget!r}: must be positions like 1024, or quantiles like '50%'")
-            if isinstance(budget, int) and budget < 1:
-                raise ValueError(f"has {budget}: must be at least 1 position")
-        return budgets
 
     @field_validator("suites")
     @classmethod

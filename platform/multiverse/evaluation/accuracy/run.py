@@ -93,7 +93,10 @@ async def evaluate(
                     await asking.ask({suite.suite: [None] for suite in questions}, meter, tell)
                     if not budgets:
                         known = results[side].records
-                        budgets = {suite.suite: state.budgets(config, suite.suite, known) for suite in questions}
+                        budgets = {
+                            suite.suite: state.budgets(suite.suite, _budgets(config, suite), known)
+                            for suite in questions
+                        }
                     await asking.ask(budgets, meter, tell)
             wanted = {_key(ask) for suite in questions for ask in _asks(config, suite, (None, *budgets[suite.suite]))}
             records = {
@@ -187,6 +190,10 @@ def _first(errors: BaseException) -> BaseException:
     while isinstance(errors, BaseExceptionGroup):
         errors = errors.exceptions[0]
     return errors
+
+
+def _budgets(config: EvaluateConfig, suite: Questions) -> Sequence[int | str]:
+    return config.budgets if suite.budgets is None else suite.budgets
 
 
 def _key(ask: Ask) -> Key:

@@ -52,14 +52,14 @@ class State:
         state._save()
         return state
 
-    def budgets(self, config: EvaluateConfig, suite: str, records: Mapping[Key, Record]) -> tuple[int, ...]:
+    def budgets(self, suite: str, configured: Sequence[int | str], records: Mapping[Key, Record]) -> tuple[int, ...]:
         """The configured budgets in positions, rising. Quantiles are of ``records``, once: a run that goes on has them.
 
         Raises ConfigError where nothing is known of how long answers are.
         """
         known: dict[str, int] = self._values["budgets"].setdefault(suite, {})
         found: set[int] = set()
-        for budget in config.budgets:
+        for budget in configured:
             if isinstance(budget, str) and budget not in known:
                 known[budget] = _quantile(suite, budget, records)
                 self._save()
