@@ -215,6 +215,13 @@ async def test_quantiles_of_the_others_lengths_become_budgets_and_stay(tmp_path:
     assert again.budgets == found.budgets
 
 
+async def test_a_suite_may_have_budgets_of_its_own(tmp_path: Path) -> None:
+    told = Told(right(40))
+    suites = [{"name": "generated", "count": 40, "budgets": [9]}]
+    assert (await run(tmp_path, told, suites=suites, budgets=[5])).budgets == {"generated": (9,)}
+    assert {ask.budget for ask in told.asked} == {None, 9}
+
+
 async def test_records_are_of_this_run_only(tmp_path: Path) -> None:
     await run(tmp_path, Told(right(40)), samples=2, temperature=0.0)
     found = await run(tmp_path, Told(right(40)))

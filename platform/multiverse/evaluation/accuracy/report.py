@@ -75,10 +75,12 @@ def markdown(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
     how = (
         "greedy" if not sampling["temperature"] else f"temperature {sampling['temperature']}, top-p {sampling['top_p']}"
     )
+    seeds = sampling["seeds"]
+    asked = "1 answer per item" if len(seeds) == 1 else f"{len(seeds)} answers per item"
     parts.append(
-        f"{sampling['samples']} answer{'s' if sampling['samples'] > 1 else ''} per item, {how}, seeds "
-        f"{sampling['seeds'][0]} to {sampling['seeds'][-1]}. Intervals are at 95 %, by the bootstrap over items, where "
-        "nothing else is said. An answer that could not be had counts as wrong. x is tokens / critical path."
+        f"{asked}, {how}, {f'seed {seeds[0]}' if len(seeds) == 1 else f'seeds {seeds[0]} to {seeds[-1]}'}. Intervals are "
+        "at 95 %, by the bootstrap over items, where nothing else is said. An answer that could not be had counts as "
+        "wrong. x is tokens / critical path."
     )
     for suite, found in report["suites"].items():
         parts += _suite(suite, found, names, sampling["samples"])
@@ -142,7 +144,7 @@ def _budgets(suite: str, found: Mapping[str, Any], names: Mapping[str, str]) -> 
     parts = [
         f"### Budget control, {suite}",
         "A budget is in positions of the critical path: where it ends, thinking is closed and the answer forced, for "
-        "all models alike.",
+        "all models alike. Dashed in the plot: without a budget.",
         _table(head, lines),
     ]
     if "mean_points" in found:
