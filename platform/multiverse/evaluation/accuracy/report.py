@@ -77,9 +77,9 @@ def markdown(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
     )
     seeds = sampling["seeds"]
     asked = "1 answer per item" if len(seeds) == 1 else f"{len(seeds)} answers per item"
+    seeded = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     parts.append(
-        f"{asked}, {how}, {f'seed {seeds[0]}' if len(seeds) == 1 else f'seeds {seeds[0]} to {seeds[-1]}'}. Intervals are "
-        "at 95 %, by the bootstrap over items, where nothing else is said. An answer that could not be had counts as "
+        f"{asked}, {how}, {seeded}. Intervals are at 95 %, by the bootstrap over items, where nothing else is said. An answer that could not be had counts as "
         "wrong. x is tokens / critical path."
     )
     for suite, found in report["suites"].items():
