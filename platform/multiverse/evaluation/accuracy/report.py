@@ -79,8 +79,8 @@ def markdown(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
     asked = "1 answer per item" if len(seeds) == 1 else f"{len(seeds)} answers per item"
     seeded = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     parts.append(
-        f"{asked}, {how}, {seeded}. Intervals are at 95 %, by the bootstrap over items, where nothing else is said. An answer that could not be had counts as "
-        "wrong. x is tokens / critical path."
+        f"{asked}, {how}, {seeded}. Intervals are at 95 %, by the bootstrap over items, where nothing else is said. An "
+        "answer that could not be had counts as wrong. x is tokens / critical path."
     )
     for suite, found in report["suites"].items():
         parts += _suite(suite, found, names, sampling["samples"])
