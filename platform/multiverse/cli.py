@@ -268,3 +268,7 @@ def _config(path: Path | None, model: str | None) -> Any:
 
     config = AppConfig() if path is None else AppConfig.load(path)
     return config if model is None else AppConfig.of(config.model_dump() | {"model": model})
+
+
+if __name__ == "__main__":
+    app()
