@@ -70,7 +70,7 @@ def watched(browser: Browser, url: str, expected: tuple[str, ...] = (), **contex
     watching = Watched(browser, url, expected, **context)
     try:
         yield watching.page
-        assert watching.wrong == []
+        assert not watching.wrong, watching.wrong
     finally:
         watching.close()
 

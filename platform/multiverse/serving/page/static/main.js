@@ -199,6 +199,8 @@ function setUp() {
     generate();
   });
   byId("ask").addEventListener("input", showCurl);
+  // A field that is refused has to be seen.
+  byId("ask").addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
   byId("cancel").addEventListener("click", () => asking?.abort());
   byId("copy").addEventListener("click", copy);
   byId("forget").addEventListener("click", askForKey);
