@@ -79,8 +79,10 @@ format: venv ## put the code into the form that lint asks for
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: venv ## write docs/tasks.md anew
+docs: venv ## write what is generated below docs/ anew: tasks, configuration, architecture's pictures
 	$(BIN)/python -m multiverse.commands.tasks > docs/tasks.md
+	$(BIN)/python -m multiverse.commands.reference > docs/configuration.md
+	$(BIN)/python -m docs.drawing
 
 dashboards: venv ## write dashboards/generated/ anew
 	$(BIN)/python -m dashboards
@@ -88,8 +90,8 @@ dashboards: venv ## write dashboards/generated/ anew
 pictures: venv ## draw docs/dashboard-*.png anew, of a run under load (needs Debian's prometheus)
 	MULTIVERSE_PICTURES=docs $(BIN)/python -m pytest tests/integration/test_dashboards_live.py
 
-bench: venv ## measure: lossless joins, speed, cost of a join
-	for bench in lossless speed join; do $(BIN)/multiverse bench $$bench; done
+bench: venv ## the small speed grid, held against the ratios of docs/results/bench-small.json: under ten minutes
+	$(BIN)/multiverse bench speed --small
 
 # uv does not read pip's configuration, so pip fetches torch and uv gets the folder it lies in. It is told the full local
 # version, since the plain one brings the CUDA libraries in; the lock keeps the plain one (see requirements/overrides.txt).

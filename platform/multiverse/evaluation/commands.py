@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multiverse.config import DEFAULT_MODEL
+from multiverse.evaluation.speed import command
 
 if TYPE_CHECKING:
     from multiverse.config import AppConfig
@@ -86,13 +87,31 @@ def join(
 
 
 @app.command()
-def speed(model: Model = DEFAULT_MODEL, eager: Eager = False, repeats: Repeats = 5, as_json: AsJson = False) -> None:
-    """One request with 2, 4 and 8 branches against the same number of tokens in sequence."""
-    from multiverse.evaluation.timing import measure_speed
+def speed(
+    model: command.Model = None,
+    trace: command.Trace = None,
+    small: command.Small = False,
+    store: command.Store = False,
+    history: command.History = command.HISTORY,
+    minutes: command.Minutes = None,
+    repeats: command.Repeats = None,
+    eager: command.Eager = False,
+    config: command.ConfigFile = None,
+    out: command.Out = None,
+    notes: command.Notes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Batch sizes x parallelism x contexts against sequence, second prefill and the engine's own limit.
 
-    rows = asyncio.run(measure_speed(_config(model, enforce_eager=eager, self_test=False), repeats))
-    show_table("Speed-up", rows)
-    _end({"speed": rows}, as_json)
+    The same command goes on where a run stopped. With --small: exits with 1 if a ratio is more than 15 % under the
+    history's newest.
+    """
+    try:
+        loaded = command.load(config, small, eager, trace, model=model, minutes=minutes, repeats=repeats, out=out)
+        command.command(loaded, small, store, history, notes, as_json)
+    except (ValueError, OSError) as error:
+        typer.echo(f"multiverse: {error}", err=True)
+        raise typer.Exit(2) from error
 
 
 @app.command()

@@ -94,6 +94,15 @@ def _check_options(body: ChatBody | CompletionBody, mode: Mode) -> None:
     if logprobs and not body.parallel.tags:
         raise bad("logprobs", "logprobs belong to tokens, tags included: they do not work with parallel.tags false")
     if isinstance(body, ChatBody):
+        if body.continue_final_message == body.add_generation_prompt:
+            raise bad(
+                "continue_final_message",
+                "continue_final_message must be true where add_generation_prompt is false, and only there",
+            )
+        if body.continue_final_message and body.messages[-1].role != "assistant":
+            raise bad(
+                "continue_final_message", "continue_final_message is true: the last message must be the assistant's"
+            )
         if body.top_logprobs is not None and not body.logprobs:
             raise bad("top_logprobs", f"top_logprobs is {body.top_logprobs} without logprobs: true")
         if body.ignore_eos and body.response_format is not None and body.response_format.type != "text":

@@ -1,0 +1,69 @@
+"""Configuration of a speed run: what YAML files and the command line may say."""
+
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from multiverse.config import DEFAULT_MODEL, AppConfig, Configuration, EngineOptions, read_yaml
+from multiverse.engine.config import EngineConfig
+
+SMALL: dict[str, Any] = {"batches": (1, 4), "parallelism": (2, 4, 8), "contexts": (512,), "repeats": 3}
+"""The grid of ``make bench``."""
+
+
+class SpeedConfig(Configuration):
+    """Batch sizes times parallelism times contexts, and chains."""
+
+    model: str = Field(DEFAULT_MODEL, min_length=1, description="Anything that `multiverse prepare` takes.")
+    out: str = Field("runs/speed", min_length=1, description="Folder or s3:// prefix; a run goes on from there.")
+    batches: tuple[int, ...] = Field((1, 2, 4, 8, 16, 32, 64), description="Requests at the same time.")
+    parallelism: tuple[float, ...] = Field(
+        (1.0, 1.5, 2.0, 4.0, 8.0), description="Tokens over critical path, of the branches and what follows them."
+    )
+    contexts: tuple[int, ...] = Field((512, 1024, 2048, 4096), description="Tokens before the fork.")
+    branch_tokens: int = Field(128, ge=16, description="Tokens of each branch.")
+    traces: tuple[str, ...] = Field((), description="Structured chains whose shapes are measured too.")
+    trace_tokens: int = Field(2048, ge=64, description="Of each chain, its beginning up to whole blocks.")
+    repeats: int = Field(3, ge=1, description="Runs of each cell; medians count.")
+    minutes: float = Field(60.0, gt=0, description="What the grid may take; cells beyond are left out and listed.")
+    seed: int = Field(0, ge=0, description="Of the texts.")
+    engine: EngineOptions = EngineOptions(kv_cache_gib=4.0, max_num_seqs=256, max_model_len=8192, self_test=False)
+    num_cpus: float = Field(1, ge=0, description="As a Ray job: CPUs that Ray counts for the engine.")
+    num_gpus: float = Field(0, ge=0, description="As a Ray job: GPUs that Ray gives to the engine.")
+
+    @field_validator("batches", "contexts", "parallelism")
+    @classmethod
+    def _from_one_on(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        least = 1 if info.field_name != "contexts" else 128
+        if not values or len(set(values)) < len(values) or min(values) < least:
+            raise ValueError(f"must be different numbers, {least} or more")
+        return values
+
+    @field_validator("traces")
+    @classmethod
+    def _are_files(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        found = [Path(path).expanduser() for path in paths]
+        for path in found:
+            if not path.is_file():
+                raise ValueError(f"there is no file {path}")
+        if len({path.stem for path in found}) < len(found):
+            raise ValueError("names of files must be different, whatever their folders")
+        return tuple(os.path.abspath(path) for path in found)
+
+    @classmethod
+    def load(cls, path: Path | None, **given: Any) -> Self:
+        """The file's fields, or the defaults, with those that are given in place of them. Raises ConfigError."""
+        values = {} if path is None else read_yaml(path) or {}
+        if isinstance(values, dict):
+            values = values | {name: value for name, value in given.items() if value is not None}
+        return cls.of(values, "command line" if path is None else str(path))
+
+    def engine_config(self) -> EngineConfig:
+        return AppConfig(model=self.model, engine=self.engine).engine_config()
+
+    def described(self) -> dict[str, Any]:
+        """For reports: all fields, chains by their names alone."""
+        values = self.model_dump(mode="json", exclude={"out"})
+        return values | {"traces": [Path(path).name for path in self.traces]}

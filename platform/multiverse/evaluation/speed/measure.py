@@ -1,0 +1,241 @@
+"""Measure the cells of a grid: each repeat of each cell is a record of its own, so that a run goes on where it ended.
+
+    repeat 1: group 1 (prompts, sequence, per cell: structured, rows, second prefill), group 2, ...
+    repeat 2: group 1 (prompts, per cell from last to first, sequence), ...
+
+All that one ratio is made of lies within a minute or so, and repeats of a cell lie far apart.
+"""
+
+import itertools
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from multiverse.engine.measure_costs import measure_costs
+from multiverse.evaluation.comparison import banned_ids
+from multiverse.evaluation.facts import run_facts
+from multiverse.evaluation.speed.config import SpeedConfig
+from multiverse.evaluation.speed.grid import Cell, LeftOut, Plan, Room, Size, cells, plan
+from multiverse.evaluation.speed.limit import limit
+from multiverse.evaluation.speed.runs import (
+    Runner,
+    Timed,
+    running,
+    sequential_seconds,
+    step_seconds,
+    structured_seconds,
+)
+from multiverse.evaluation.speed.script import Writer, Written
+from multiverse.evaluation.speed.shape import rows_by_step
+from multiverse.storage import Folder, Prefix, open_folder
+from multiverse.structure.layout import layout
+
+PLAN = "plan.json"
+TRACE_STEPS = 32
+"""Steps for each number of rows that a chain's shape has."""
+ONCE = 16
+"""From this batch size on the second prefill, which takes many times as long as a join, is run once for each cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One repeat of one cell. Seconds until the last request of the batch is at its end, from the fork on, of chains
+    from the first token on.
+
+    x: tokens / critical path of what comes from there. sequential_s: as many tokens in sequence. curve: by rows,
+    seconds of a step. join_s: all joins of a request, median over the batch. second_prefill_s: the same by text, None
+    where it was not run.
+    """
+
+    cell: str
+    repeat: int
+    tokens: int
+    x: float
+    structured_s: float
+    sequential_s: float
+    limit: float
+    curve: dict[int, float]
+    join_s: float
+    second_prefill_s: float | None
+    commit: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"cells/{self.cell}/{self.repeat}.json"
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Record":
+        return cls(**(values | {"curve": {int(rows): seconds for rows, seconds in values["curve"].items()}}))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All of a run: its cells by id, and what was found."""
+
+    config: SpeedConfig
+    cells: dict[str, Cell]
+    sizes: dict[str, Size]
+    plan: Plan
+    records: tuple[Record, ...]
+
+
+def size_of(cell: Cell, written: Written, writer: Writer) -> Size:
+    """What an answer of the cell's shape comes to, from where its time is taken on."""
+    given, vocabulary = _given(cell, written), writer.tokens.vocabulary
+    placed = layout(vocabulary.kinds(list(written.tokens)))
+    branches = tuple(sum(span.end - span.start for span in block.spans) for block in placed.blocks)
+    return Size(len(written.tokens) - given, rows_by_step(written.tokens, vocabulary, given), branches)
+
+
+def _given(cell: Cell, written: Written) -> int:
+    """Tokens of an answer that are there when the time begins: its first, or all up to the first fork."""
+    return 1 if cell.trace else written.goal + 1
+
+
+async def measure(config: SpeedConfig, say: Callable[[str], None] = print) -> Measured:
+    """Measure what is not there yet. Raises ValueError for chains and engine settings that cannot be used, and where
+    the folder holds a run of another configuration."""
+    folder = open_folder(config.out)
+    async with running(config.engine_config(), config.seed) as runner:
+        every = {cell.id: cell for cell in cells(config, runner.engine.tokens)}
+        writer = Writer(runner.engine.tokens, config.seed)
+        sizes = {id: size_of(cell, writer.answer(cell.shape), writer) for id, cell in every.items()}
+        chosen = await _plan(config, folder, runner, every, sizes)
+        records = {(record.cell, record.repeat): record for record in read(folder)}
+        missing = [
+            (repeat, cell) for repeat in range(config.repeats) for cell in chosen.cells if (cell, repeat) not in records
+        ]
+        say(
+            f"{len(chosen.cells)} cells, {len(chosen.left_out)} left out; {len(missing)} of "
+            f"{len(chosen.cells) * config.repeats} runs to go"
+        )
+        commit = str(run_facts()["code"]["commit"] or "")[:12]
+        for (repeat, _), ids in itertools.groupby(missing, lambda item: (item[0], every[item[1]].group)):
+            group = [every[cell] for _, cell in ids]
+            for record in await _group(runner, group, sizes, repeat):
+                record = replace(record, commit=commit)
+                folder.write(record.name, json.dumps(asdict(record)).encode())
+                records[record.cell, record.repeat] = record
+                say(_line(record))
+    return Measured(config, every, sizes, chosen, tuple(records.values()))
+
+
+def read(folder: Folder | Prefix) -> list[Record]:
+    names = [name for name in folder.names() if name.startswith("cells/")]
+    return [Record.of(json.loads(folder.read(name))) for name in names]
+
+
+async def _plan(
+    config: SpeedConfig, folder: Folder | Prefix, runner: Runner, every: dict[str, Cell], sizes: dict[str, Size]
+) -> Plan:
+    """The plan that is there, or a new one: what cells take is measured once, for a second start has the same grid."""
+    described = config.described()
+    if PLAN in folder.names():
+        found = json.loads(folder.read(PLAN))
+        if found["config"] != described:
+            raise ValueError(f"{folder.uri} holds a run of another configuration: choose another folder")
+        left_out = tuple(LeftOut(**item) for item in found["left_out"])
+        return Plan(tuple(found["cells"]), left_out, found["seconds"])
+    engine = runner.engine.segments
+    banned = banned_ids(engine.manifest, engine.end_ids)
+    batches = tuple(2**n for n in range(0, config.engine.max_num_seqs.bit_length(), 2))
+    costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches)
+    room = Room(engine.kv_tokens, engine.block_size, config.engine.max_num_seqs, engine.max_model_len)
+    made = plan(list(every.values()), sizes, room, costs, config)
+    folder.write(PLAN, json.dumps({"config": described, **asdict(made)}, indent=1).encode())
+    return made
+
+
+async def _group(runner: Runner, group: Sequence[Cell], sizes: dict[str, Size], repeat: int) -> list[Record]:
+    """One repeat of cells that share prompts and the run in sequence."""
+    first = group[0]
+    # One token behind a KV block's border: all but that one are in the cache.
+    block = runner.engine.segments.block_size
+    length = max(1, first.context // block) * block + 1
+    prompts = [runner.write.text(length) for _ in range(first.batch)]
+    await runner.cache(prompts)
+    tokens, sequence = max(sizes[cell.id].tokens for cell in group), None
+    if repeat % 2 == 0:
+        sequence = await runner.plain(prompts, tokens + 1)
+    parts = []
+    for cell in group if repeat % 2 == 0 else reversed(group):
+        parts.append((cell, await _cell(runner, prompts, cell, sizes[cell.id], repeat)))
+    if sequence is None:
+        sequence = await runner.plain(prompts, tokens + 1)
+    return [_record(cell, sizes[cell.id], repeat, part, sequence) for cell, part in parts]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is measured for one cell alone. curve: without the rows of the batch in sequence, where those tell."""
+
+    seconds: float
+    join: float
+    second_prefill: float | None
+    curve: dict[int, float]
+
+
+async def _cell(runner: Runner, prompts: Sequence[list[int]], cell: Cell, size: Size, repeat: int) -> _Part:
+    written = runner.write.answer(cell.shape)
+    # The goal is part of the context, so that all cells of a group fork behind as many tokens.
+    cut = prompts if cell.trace else [prompt[: len(prompt) - _given(cell, written)] for prompt in prompts]
+    runs = await runner.structured(cut, written)
+    curve = await (_chain_curve(runner, size) if cell.trace else _curve(runner, prompts, cell, size))
+    again = None
+    if cell.batch < ONCE or repeat == 0:
+        again = sum([await runner.prefill(prompts, tokens) for tokens in size.branches])
+    return _Part(
+        structured_seconds(runs, from_fork=not cell.trace),
+        statistics.median(sum(run.joins) for run in runs),
+        again,
+        curve,
+    )
+
+
+async def _curve(runner: Runner, prompts: Sequence[list[int]], cell: Cell, size: Size) -> dict[int, float]:
+    """As many plain requests as branches run at once, behind the same prompts and as long."""
+    if size.rows == 1:
+        return {}
+    steps = size.steps[size.rows]
+    rows = await runner.plain([prompt for prompt in prompts for _ in range(size.rows)], steps)
+    return {cell.batch * size.rows: step_seconds(rows, steps)}
+
+
+async def _chain_curve(runner: Runner, size: Size) -> dict[int, float]:
+    """For all rows that the shape has, at the middle of its context."""
+    block = runner.engine.segments.block_size
+    prompt = runner.write.text((size.tokens // 2) // block * block + 1)
+    await runner.cache([prompt])
+    curve = {}
+    for rows in sorted({1, *size.steps}):
+        curve[rows] = step_seconds(await runner.plain([prompt] * rows, TRACE_STEPS), TRACE_STEPS)
+    return curve
+
+
+def _record(cell: Cell, size: Size, repeat: int, part: _Part, sequence: Sequence[Timed]) -> Record:
+    curve = dict(part.curve)
+    if cell.batch not in curve:
+        curve[cell.batch] = step_seconds(sequence, min(size.tokens, size.critical_path))
+    return Record(
+        cell=cell.id,
+        repeat=repeat,
+        tokens=size.tokens,
+        x=size.tokens / size.critical_path,
+        structured_s=part.seconds,
+        sequential_s=sequential_seconds(sequence, size.tokens),
+        limit=limit(size.steps, cell.batch, curve),
+        curve=dict(sorted(curve.items())),
+        join_s=part.join,
+        second_prefill_s=part.second_prefill,
+    )
+
+
+def _line(record: Record) -> str:
+    ratio = record.sequential_s / record.structured_s
+    again = "" if record.second_prefill_s is None else f", second prefill {record.second_prefill_s / record.join_s:.1f}"
+    return (
+        f"{record.cell} #{record.repeat}: x {record.x:.2f}, over AR {ratio:.2f}, of the limit "
+        f"{ratio / record.limit:.3f}, join {record.join_s * 1e3:.0f} ms{again}"
+    )
