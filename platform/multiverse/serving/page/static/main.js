@@ -129,7 +129,9 @@ function draw() {
 
 function lesson() {
   const gain = estimate(run);
-  if (!gain) return run.blocks.size ? "" : "One token after the other: no block was opened.";
+  if (run.blocks.size === 0) return "One token after the other: no block was opened.";
+  if (run.result === null) return "Cut off before its end.";
+  if (!gain) return "What the same tokens would have taken one after the other is not known yet: too few steps were measured.";
   const times = `${duration(run.result.milliseconds)} instead of ${duration(gain.total)}`;
   return `${times}: what the same tokens would have taken one after the other, at the step time this server measured.`;
 }
