@@ -40,7 +40,7 @@ function refused(failure) {
   if (failure.status !== 401) return showError(failure);
   const tried = Boolean(key);
   askForKey();
-  if (tried) showError(failure);
+  if (tried) showError(failure, byId("key-form"));
 }
 
 function askForKey() {
@@ -109,8 +109,9 @@ function interrupted(failure) {
   if (asking.signal.aborted) return say("Cancelled. What had come is shown.");
   say("");
   if (!(failure instanceof ApiFailure)) console.error(failure);
-  if (failure.status === 401) askForKey();
-  showError(failure);
+  if (failure.status !== 401) return showError(failure);
+  askForKey();
+  showError(failure, byId("key-form"));
 }
 
 /** Draw while `mine` runs. */
@@ -162,8 +163,10 @@ function showCurl() {
   byId("curl").textContent = curlCommand(requestBody(formValues()), Boolean(key) || !byId("key-form").hidden);
 }
 
-function showError(failure) {
+/** before: what the failure is about, in the order of the page. */
+function showError(failure, before = byId("status")) {
   const node = byId("error");
+  before.after(node);
   node.hidden = failure === null;
   const title = failure?.title ?? "Something went wrong on this page";
   node.replaceChildren(...(failure ? [element("strong", {}, title), element("span", {}, failure.message)] : []));
