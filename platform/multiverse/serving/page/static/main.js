@@ -79,13 +79,19 @@ function begin(mode) {
   answer.clear();
   run = new Run(mode, (lane, item) => {
     answer.change(run, lane, item);
-    if (item?.branches) announceBlock(item);
+    if (item?.branches) {
+      announceBlock(item);
+      showTimes(byId("time-table"), run);
+    }
   });
   for (const id of ["answer-card", "time-card"]) byId(id).hidden = false;
   byId("figures-card").hidden = true;
   byId("time-hint").textContent = "";
   say("Generating …");
   busy(true);
+  showTimes(byId("time-table"), run);
+  // On a phone the form fills the window.
+  if (byId("answer-card").getBoundingClientRect().top > innerHeight * 0.75) byId("status").scrollIntoView();
   frame(run);
 }
 
@@ -124,7 +130,7 @@ function frame(mine) {
 function draw() {
   if (!run) return;
   drawTimeline(byId("timeline"), run);
-  showTimes(byId("time-table"), run);
+  if (!run.running) showTimes(byId("time-table"), run);
   byId("time-hint").textContent = run.running ? `${(run.now / 1000).toFixed(1)} s` : lesson();
 }
 
@@ -133,8 +139,8 @@ function lesson() {
   if (run.blocks.size === 0) return "One token after the other: no block was opened.";
   if (run.result === null) return "Cut off before its end.";
   if (!gain) return "What the same tokens would have taken one after the other is not known yet: too few steps were measured.";
-  const times = `${duration(run.result.milliseconds)} instead of ${duration(gain.total)}`;
-  return `${times}: what the same tokens would have taken one after the other, at the step time this server measured.`;
+  const times = `${duration(run.result.milliseconds)} in parallel, ${duration(gain.total)} in sequence`;
+  return `${times}: what the same tokens would have taken one after the other, at the step times this server measured.`;
 }
 
 function busy(on) {
