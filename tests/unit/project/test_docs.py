@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 DOCUMENTS = [
+    "docs/playground.md",
     "README.md",
     "CONTRIBUTING.md",
     "docs/structures.md",
