@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from multiverse.commands import curate as curation
+from multiverse.commands import evaluate as evaluation
 from multiverse.commands import train as training
 from multiverse.evaluation.commands import app as bench
 
@@ -210,23 +211,46 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Directory, hub id, s3:// prefix or builtin:...")],
-    suite: Annotated[str, typer.Option(help="generated: held-out tasks of docs/tasks.md.")] = "generated",
-    against: Annotated[str | None, typer.Option(help="A sequential model that answers the same.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 500,
-    seed: Annotated[int, typer.Option(help="Another seed, other tasks.")] = 0,
-    concurrency: Annotated[int, typer.Option(min=1, help="Tasks at the same time.")] = 32,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Of an answer.")] = 600,
-    speed_pairs: Annotated[int, typer.Option(help="With --against: tasks that both answer one at a time.")] = 20,
-    out: Annotated[Path | None, typer.Option(help="Folder for answers and report; a run goes on from there.")] = None,
+    model: evaluation.ModelOrUrl = None,
+    config: evaluation.ConfigFile = None,
+    suite: evaluation.Suites = None,
+    against: evaluation.Against = None,
+    count: evaluation.Count = None,
+    samples: evaluation.Samples = None,
+    budgets: evaluation.Budgets = None,
+    max_tokens: evaluation.MaxTokens = None,
+    temperature: evaluation.Temperature = None,
+    seed: evaluation.Seed = None,
+    concurrency: evaluation.Concurrency = None,
+    key_env: evaluation.KeyEnv = None,
+    speed_pairs: evaluation.SpeedPairs = None,
+    out: evaluation.Out = None,
+    report: evaluation.Report = None,
     as_json: AsJson = False,
 ) -> None:
-    """Does a model go parallel where it should, in valid structure, and is it right? Greedy, on the engine."""
-    from multiverse.commands.evaluate import end, run
+    """How often is a model right, how parallel is it, and how does it compare with another on the same items?
 
+    The same command goes on where a run stopped. Without --config models run in this process; a URL is asked over HTTP.
+    """
     with _said_plainly():
-        report = run(model, against, suite, count, seed, concurrency, max_tokens, speed_pairs, out)
-        end(report, out, as_json)
+        loaded = evaluation.load(
+            config,
+            model,
+            suite,
+            against,
+            count,
+            max_tokens,
+            budgets,
+            key_env,
+            out,
+            report,
+            samples=samples,
+            temperature=temperature,
+            seed=seed,
+            concurrency=concurrency,
+            speed_pairs=speed_pairs,
+        )
+        evaluation.run(loaded, as_json, on_ray=False)
 
 
 @app.command()
@@ -262,3 +286,7 @@ def _config(path: Path | None, model: str | None) -> Any:
 
     config = AppConfig() if path is None else AppConfig.load(path)
     return config if model is None else AppConfig.of(config.model_dump() | {"model": model})
+
+
+if __name__ == "__main__":
+    app()

@@ -51,22 +51,22 @@ def short_name(model: str) -> str:
 
 
 class EngineOptions(BaseModel):
-    """One engine (see `multiverse.engine.config.EngineConfig`). None: the engine decides."""
+    """One engine (see `multiverse.engine.config.EngineConfig`). null: the engine decides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    dtype: Literal["bfloat16", "float16", "float32"] = Field("bfloat16", description="Of weights and KV cache.")
     max_model_len: int | None = Field(None, ge=64, description="Tokens of one sequence, joined branches included.")
     kv_cache_gib: float = Field(2.0, gt=0, description="Size of the KV cache.")
     kv_cache_blocks: int | None = Field(None, ge=2, description="The same in blocks; wins where both are given.")
     block_size: int | None = Field(None, ge=1, description="Tokens per KV block.")
     max_num_seqs: int = Field(64, ge=1, description="Segments that run at the same time.")
     enforce_eager: bool = Field(False, description="True: no compilation; starts sooner, decodes slower.")
-    tensor_parallel_size: int = Field(1, ge=1)
+    tensor_parallel_size: int = Field(1, ge=1, description="Devices that share one engine's weights.")
     spill_gib: float = Field(2.0, ge=0, description="Host memory for leased KV that has to leave the cache.")
     transfer_gib: float = Field(1.0, gt=0, description="Host memory for KV that other replicas read; per rank.")
     lease_seconds: float = Field(900.0, gt=0, description="Age at which a lease is taken for leaked and given back.")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="Of requests that bring none.")
     threads: int | None = Field(None, ge=1, description="CPU threads.")
     self_test: bool = Field(True, description="Check one join against the layout's forward before serving.")
     logits_processors: tuple[str, ...] = Field(
@@ -79,8 +79,8 @@ class Autoscaling(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min_replicas: int = Field(1, ge=1)
-    max_replicas: int = Field(2, ge=1)
+    min_replicas: int = Field(1, ge=1, description="Never fewer.")
+    max_replicas: int = Field(2, ge=1, description="Never more.")
     target_segments: float = Field(16.0, gt=0, description="Segments that run on one replica.")
     upscale_seconds: float = Field(30.0, ge=0, description="How long more have to be wanted before one is started.")
     downscale_seconds: float = Field(600.0, ge=0, description="How long fewer have to be wanted before one is stopped.")

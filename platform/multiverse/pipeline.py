@@ -33,7 +33,7 @@ def main() -> int:
         ("curate", lambda: _command(console, "curate", "--config", str(CONFIGS / "curate.yaml"))),
         ("train", lambda: _command(console, "train", "--config", str(CONFIGS / "train.yaml"))),
         ("serve", lambda: _serve(console)),
-        ("evaluate", lambda: _command(console, "evaluate", str(MODEL), "--count", "20", "--max-tokens", "200")),
+        ("evaluate", lambda: _command(console, "evaluate", "--config", str(CONFIGS / "evaluate.yaml"))),
     ]
     seconds = []
     for name, step in steps:
@@ -45,7 +45,7 @@ def main() -> int:
         seconds.append(f"{name} {time.monotonic() - started:.0f} s")
     console.print(Rule(align="left"))
     console.print(f"{', '.join(seconds)}; all {(time.monotonic() - begun) / 60:.1f} min")
-    console.print(f"data card: {RUN}/curated/README.md, model: {MODEL}")
+    console.print(f"data card: {RUN}/curated/README.md, model: {MODEL}, evaluation: {RUN}/evaluation/report.md")
     return 0
 
 

@@ -45,7 +45,7 @@ class Server:
     """url: for ``base_url``. All else may be changed while it runs; requests: all that came, in their order.
 
     latency, slow_seconds in seconds. answer: the text for a request's body; tokens are its words. retry_after: asked
-    for each 429, the header's value. fault: asked for each request.
+    for each 429, the header's value. fault: asked for each request. limited: an answer ends at max_tokens words.
     """
 
     def __init__(self, answer: Callable[[Body], str], latency: float, fault: Callable[[Body], Fault]) -> None:
@@ -53,6 +53,7 @@ class Server:
         self.answer, self.latency, self.fault = answer, latency, fault
         self.retry_after: Callable[[], str | None] = lambda: "1"
         self.slow_seconds = 0.5
+        self.limited = False
         self.requests: list[Request] = []
         self.running = 0
         self.most_running = 0
@@ -79,7 +80,10 @@ class Server:
 
     async def _answer(self, http: web.Request, body: Body, fault: Fault) -> web.StreamResponse:
         text = "" if fault == "empty" else self.answer(body)
-        completion = _completion(body, text)
+        words = text.split(" ")
+        cut = self.limited and len(words) > body.get("max_tokens", len(words))
+        completion = _completion(body, " ".join(words[: body["max_tokens"]]) if cut else text)
+        completion["choices"][0]["finish_reason"] = "length" if cut else "stop"
         if fault == "none_at_all":
             completion["choices"] = []
         content = json.dumps(completion).encode()
@@ -148,6 +152,7 @@ def llm_server(
     async def serve() -> None:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", server.complete)
+        app.router.add_get("/v1/models", _models)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -166,6 +171,10 @@ def llm_server(
         loop.call_soon_threadsafe(stop.set)
         thread.join()
         loop.close()
+
+
+async def _models(http: web.Request) -> web.Response:
+    return web.json_response({"object": "list", "data": [{"id": "scripted", "object": "model"}]})
 
 
 def _completion(body: Body, text: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,8 @@ from multiverse.config import AppConfig
 from multiverse.serving.access.key_file import entry
 from multiverse.telemetry.cluster import agents
 from tests.integration.prometheus_server import Prometheus, prometheus
+from tests.integration.watched_jobs import JOBS
 from tests.otlp_receiver import Receiver, receiver
-from tests.unit.training.tiny_run import tiny_config, tiny_model, write_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(580)]
 
@@ -38,26 +38,6 @@ APP = {
 LOAD_SECONDS = 45.0
 NOTHING_HAPPENED = {"Rebuilds", "Under memory pressure"}
 """Panels of what does not happen in a good run: their series begin when it first does."""
-
-
-def train(folder: Path) -> None:
-    """A tiny model, on one of Ray's workers."""
-    from multiverse.training.job import train_on_ray
-
-    held_out = str(write_rows(folder / "held.jsonl", 3))
-    config = tiny_config(
-        tiny_model(folder),
-        folder,
-        rows=40,
-        curriculum={"kind": "linear", "passes": 8},
-        data={"held_out": held_out},
-        held_out={"every_steps": 10, "rows": 1, "max_tokens": 20},
-    )
-    train_on_ray(config)
-
-
-JOBS: dict[str, Callable[[Path], None]] = {"training": train}
-"""By dashboard: what is run for it, in a folder of its own. The others show the application."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +110,6 @@ async def ask(client: openai.AsyncOpenAI, mode: str, max_tokens: int, leave: boo
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_every_panel_shows_the_run(live: Live, name: str) -> None:
-    if name == "curation" and name not in JOBS:
-        pytest.skip("no curation job is run here yet")
     board, results, empty = dashboard(name), {}, []
     for panel in board["panels"]:
         if panel["type"] == "row":
@@ -159,7 +137,7 @@ def test_every_metric_asked_for_is_exported_as_it_is_called(live: Live) -> None:
     exported = set(live.prometheus.get("label/__name__/values"))
     asked = {
         metric
-        for name in set(DASHBOARDS) - {"curation"} | ({"curation"} & set(JOBS))
+        for name in DASHBOARDS
         for panel in dashboard(name)["panels"]
         for target in panel.get("targets", ())
         if panel["title"] not in NOTHING_HAPPENED

@@ -41,8 +41,24 @@ def small_curation(folder: Path, llm: str) -> dict[str, object]:
     }
 
 
+def small_evaluation(folder: Path, llm: str) -> dict[str, object]:
+    model = {"model": "builtin:multiverse-smollm2-135m", "engine": SMALL_ENGINE}
+    return {"model": model, "suites": [{"name": "generated", "count": 2, "max_tokens": 60}], "out": str(folder / "out")}
+
+
+def small_benchmark(folder: Path, llm: str) -> dict[str, object]:
+    grid = {"batches": [1], "parallelism": [1, 2], "contexts": [128], "branch_tokens": 16, "repeats": 1}
+    return {"model": "builtin:smollm2-135m", "out": str(folder / "out"), "engine": SMALL_ENGINE, **grid}
+
+
+SMALL_ENGINE = {"enforce_eager": True, "max_model_len": 1024, "kv_cache_gib": 0.5, "self_test": False}
 # What stands in place of the mounted file, in a few steps' or calls' size.
-SMALL: dict[str, Callable[[Path, str], dict[str, object]]] = {"train": small_training, "curate": small_curation}
+SMALL: dict[str, Callable[[Path, str], dict[str, object]]] = {
+    "train": small_training,
+    "curate": small_curation,
+    "evaluate": small_evaluation,
+    "benchmark": small_benchmark,
+}
 
 
 @pytest.fixture(scope="module")

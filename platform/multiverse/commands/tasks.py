@@ -79,24 +79,25 @@ def write_tasks(
 async def _natural(model: str | None, count: int, seed: int, split: Split) -> list[Task]:
     """What the model says to natural questions, sequentially and greedily."""
     from multiverse.config import DEFAULT_MODEL
-    from multiverse.evaluation.generated import ask, start_engine
+    from multiverse.evaluation.accuracy.asking import Ask
+    from multiverse.evaluation.accuracy.config import EngineTarget
+    from multiverse.evaluation.accuracy.engine import EngineResponder
     from multiverse.training.families.natural import write_natural
 
-    engine = await start_engine(model or DEFAULT_MODEL)
     gate = asyncio.Semaphore(CONCURRENCY)
 
-    async def one(number: int, question: str) -> str:
+    async def one(responder: EngineResponder, number: int, question: str) -> str:
         async with gate:
-            result, text = await ask(engine, f"natural-{number}-{question}", question, "off", LONGEST)
-        return text if result.finish == "stop" else ""
+            ask = Ask("natural", str(number), 0, question, "exact", 0, max_tokens=LONGEST)
+            response = await responder.answer(ask)
+        return response.text if response.finish == "stop" else ""
 
-    async def answers(questions: Sequence[str]) -> list[str]:
-        return await asyncio.gather(*(one(number, question) for number, question in enumerate(questions)))
+    async with EngineResponder(EngineTarget(model=model or DEFAULT_MODEL, mode="off")) as responder:
 
-    try:
+        async def answers(questions: Sequence[str]) -> list[str]:
+            return await asyncio.gather(*(one(responder, number, text) for number, text in enumerate(questions)))
+
         return await write_natural(answers, count, seed, split)
-    finally:
-        await engine.shutdown()
 
 
 def document() -> str:

@@ -50,7 +50,14 @@ def average_at_k(correct: Sequence[Sequence[bool]], seed: int = 0) -> Estimate:
 
 
 def pass_at(correct: Sequence[Sequence[bool]], k: int) -> float:
-    """pass@k, without bias: that one of k answers drawn from an item's n is right (Chen et al. 2021). k <= n."""
+    """pass@k, without bias: that one of k answers drawn from an item's n is right (Chen et al. 2021); 0 of no items.
+
+    Raises ValueError for an item with fewer than k answers.
+    """
+    if fewest := [len(item) for item in correct if len(item) < k]:
+        raise ValueError(f"pass@{k} needs {k} answers of each item, and one has {min(fewest)}")
+    if not correct:
+        return 0.0
     return float(np.mean([1 - comb(len(item) - sum(item), k) / comb(len(item), k) for item in correct]))
 
 

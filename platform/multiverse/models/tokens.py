@@ -105,8 +105,17 @@ class Tokens:
         the strict parser: their tags become tag tokens. Contents are tokenized apart from the template's text.
         Raises ValueError as `multiverse.models.chat.render` does.
         """
+        return self._rendered(render(self._hf, messages, add_generation_prompt))
+
+    def continued(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """As `chat`, up to the end of the last message's content: what comes next goes on with it."""
+        parts = render(self._hf, messages, add_generation_prompt=False)
+        last = max(place for place, part in enumerate(parts) if isinstance(part, Rendered))
+        return self._rendered(parts[: last + 1])
+
+    def _rendered(self, parts: Sequence[str | Rendered]) -> list[int]:
         ids: list[int] = []
-        for part in render(self._hf, messages, add_generation_prompt):
+        for part in parts:
             if isinstance(part, Rendered):
                 structured = part.role == "assistant" and is_document(part.text)
                 ids.extend(self.encode_structured(part.text) if structured else self.encode_plain(part.text))

@@ -26,6 +26,10 @@ class Codec(Protocol):
 
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]: ...
 
+    def continued(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """The prompt that ends with the last message's content, to be gone on with."""
+        ...
+
 
 class Limits(Protocol):
     @property

@@ -29,33 +29,40 @@ class DataOptions(_Options):
 class CurriculumOptions(_Options):
     """Which rows come in which order and form (`multiverse.training.curriculum.Curriculum`)."""
 
-    kind: CurriculumKind = "paper"
-    passes: int = Field(PAPER_PASSES, ge=1)
+    kind: CurriculumKind = Field(
+        "paper",
+        description="The paper's order of sequential and structured forms, a steady move from the first to the second, "
+        "or one of them only.",
+    )
+    passes: int = Field(PAPER_PASSES, ge=1, description="How often each row is seen.")
 
 
 class OptimizerOptions(_Options):
     """AdamW."""
 
-    learning_rate: float = Field(1e-5, gt=0)
-    schedule: Literal["cosine", "constant"] = "cosine"
+    learning_rate: float = Field(1e-5, gt=0, description="The highest.")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="How it goes on after the warm-up.")
     warm_up: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the rate rises.")
-    weight_decay: float = Field(1e-4, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(1e-4, ge=0, description="Of all weights that are trained.")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="Of Adam's two averages.")
     clip_norm: float = Field(1.0, gt=0, description="Of the gradient.")
 
 
 class LoraOptions(_Options):
     """Low-rank adapters (peft), and the tags' rows of the embedding."""
 
-    rank: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    rank: int = Field(16, ge=1, description="Columns of an adapter.")
+    alpha: int = Field(32, ge=1, description="An adapter's output is multiplied by alpha / rank.")
+    targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        description="Layers with an adapter, by the end of their name.",
+    )
 
 
 class StrategyOptions(_Options):
     """How a model is spread over workers, from outside of it."""
 
-    name: Literal["single", "fsdp2", "deepspeed"] = "single"
+    name: Literal["single", "fsdp2", "deepspeed"] = Field("single", description="What spreads it; single: nothing.")
     activation_checkpointing: bool = Field(False, description="Compute activations again instead of keeping them.")
     cpu_offload: bool = Field(False, description="Parameters, gradients and optimizer in host memory.")
     deepspeed: Path | None = Field(None, description="JSON in DeepSpeed's own form; its ZeRO stage counts.")
@@ -63,17 +70,19 @@ class StrategyOptions(_Options):
 
 
 class CheckpointOptions(_Options):
-    every_steps: int = Field(100, ge=1)
-    keep_last: int = Field(2, ge=1)
+    """When checkpoints are written, and which stay."""
+
+    every_steps: int = Field(100, ge=1, description="Steps between two; one more at the end.")
+    keep_last: int = Field(2, ge=1, description="So many of the newest.")
     keep_best: int = Field(1, ge=0, description="By held-out loss, or by training loss where there are no such rows.")
 
 
 class WorkerOptions(_Options):
     """Ray Train's workers."""
 
-    count: int = Field(1, ge=1)
+    count: int = Field(1, ge=1, description="How many; all of them take part in every step.")
     least: int | None = Field(None, ge=1, description="Elastic: go on with as few as this while others are missing.")
-    use_gpu: bool = False
+    use_gpu: bool = Field(False, description="True: one GPU each.")
     memory_gib: float | None = Field(None, gt=0, description="Of one device; what cannot fit is refused.")
     cpus: float = Field(1, gt=0, description="CPUs that Ray counts for one.")
     max_failures: int = Field(3, ge=-1, description="Restarts from the newest checkpoint; -1: without limit.")
@@ -100,14 +109,14 @@ class TrainConfig(Configuration):
     max_minutes: float | None = Field(
         None, gt=0, description="Stop with a checkpoint, to be resumed by the same command."
     )
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Literal["bfloat16", "float32"] = Field("bfloat16", description="Of weights and activations.")
     optimizer: OptimizerOptions = OptimizerOptions()
-    lora: LoraOptions | None = None
+    lora: LoraOptions | None = Field(None, description="Train low-rank adapters; null: all weights.")
     strategy: StrategyOptions = StrategyOptions()
     checkpoints: CheckpointOptions = CheckpointOptions()
     workers: WorkerOptions = WorkerOptions()
     held_out: HeldOutOptions = HeldOutOptions()
-    seed: int = 0
+    seed: int = Field(0, description="Of the rows' order and of everything that is drawn.")
     mlflow: str | None = Field(None, description="Tracking URI.")
 
     @model_validator(mode="after")

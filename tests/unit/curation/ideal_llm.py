@@ -130,7 +130,7 @@ class IdealLLM:
         """asked: the conversation's questions so far."""
         match stage:
             case "steps" | "summary":
-                return json.dumps({"steps": self._steps}, ensure_ascii=False)
+                return json.dumps(steps_answer(self._steps), ensure_ascii=False)
             case "dependencies":
                 return json.dumps({"needs": self._needs})
             case "groups":
@@ -144,7 +144,8 @@ class IdealLLM:
                 assert found is not None
                 return self._leaf(found.group(1))
             case "texts" | "map_reduce":
-                return json.dumps({"blocks": [self._texts(block) for block in _branches(asked)]}, ensure_ascii=False)
+                texts = {str(at): self._texts(block) for at, block in enumerate(_branches(asked), start=1)}
+                return json.dumps({"blocks": texts}, ensure_ascii=False)
         raise AssertionError(f"no such stage: {stage}")
 
     def _moved(self, steps: list[dict[str, Any]], above: str, new_above: str) -> list[dict[str, Any]]:
@@ -184,7 +185,7 @@ class IdealLLM:
         raise AssertionError(f"there was no block with these branches: {branches}")
 
     def _leaf(self, number: str) -> str:
-        steps = read_steps(json.dumps({"steps": self._steps}), len(self._sentences))
+        steps = read_steps(json.dumps(steps_answer(self._steps)), len(self._sentences))
         leaf = next(leaf for leaf in leaves(steps) if leaf.label == number)
         return self.chain[self._starts[leaf.begin] : self._starts[leaf.end]].strip()
 
@@ -207,6 +208,13 @@ class IdealLLM:
                 text = "\n".join(path)
                 yield f"<Path>\n{number}: {text}\n</Path>"
             yield "<Conclusion>\n</Conclusion>\n</Parallel>"
+
+
+def steps_answer(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """The answer about ``steps`` with ``first`` and ``sub_steps``: where they begin, and where their parts do."""
+    answer: dict[str, Any] = {"steps": {str(step["first"]): step["title"] for step in steps}}
+    parts = {str(part["first"]): part["title"] for step in steps for part in step.get("sub_steps", [])}
+    return answer | ({"sub_steps": parts} if parts else {})
 
 
 def _branches(asked: str) -> list[list[tuple[int, int]]]:

@@ -2,45 +2,41 @@
 
 import json
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from multiverse.curation.chain.groups import Block, Body, Branch, Span
-from multiverse.curation.chain.plan import BlockTexts, Dependencies, Links, Step
+from multiverse.curation.chain.plan import BlockTexts, Dependencies, Links, Step, label, numbers, read_steps
+from multiverse.curation.chain.replies import MOST_STEPS
 
 
-def random_steps(draw: random.Random, begin: int, end: int, depth: int = 2) -> list[dict[str, Any]]:
-    """Steps of sentences ``begin`` to ``end``, from 1 and inclusive, with gaps, ``depth`` levels of them."""
-    steps, at = [], begin
-    while at <= end:
-        first = min(end, at + draw.choice([0, 0, 0, 1]))
-        last = min(end, first + draw.choice([0, 0, 1, 2, 4, (end - begin) // 16]))
-        step: dict[str, Any] = {"title": f"Step {first}", "first": first, "last": last}
-        if depth > 1 and draw.random() < 0.7:
-            step["sub_steps"] = random_steps(draw, first, last, depth - 1)
-        steps.append(step)
-        at = last + 1
-    return steps
+def random_steps(draw: random.Random, sentences: int) -> dict[str, dict[str, str]]:
+    """An answer about the steps of so many sentences, with parts, and with sentences before the first of either."""
+    begins = [number for number in range(1, sentences + 1) if draw.random() < draw.choice([0.9, 0.4, 0.1])]
+    begins = begins or [draw.randint(1, sentences)]
+    parts = [number for number in range(begins[0], sentences + 1) if draw.random() < draw.choice([0.9, 0.4])]
+    return {
+        "steps": {str(number): f"Step {number}" for number in begins[:MOST_STEPS]},
+        "sub_steps": {str(number): f"Part {number}" for number in parts[:MOST_STEPS]},
+    }
 
 
-def random_needs(draw: random.Random, steps: list[dict[str, Any]], above: str = "") -> dict[str, Any]:
+def random_needs(draw: random.Random, steps: Sequence[Step]) -> dict[str, Any]:
     """What each step needs and is an alternative to: few things, so that there are blocks."""
     needs: dict[str, list[int]] = {}
     alternatives: list[list[str]] = []
-    for number, step in enumerate(steps, start=1):
-        earlier = range(1, number)
-        needs[f"{above}{number}"] = [other for other in earlier if draw.random() < 0.2]
-        if number > 1 and draw.random() < 0.2:
-            alternatives.append([f"{above}{draw.choice(earlier)}", f"{above}{number}"])
-        inner = random_needs(draw, step.get("sub_steps", []), f"{above}{number}.")
-        needs |= inner["needs"]
-        alternatives += inner["alternatives"]
+    for number in numbers(steps):
+        earlier = range(1, number[-1])
+        needs[label(number)] = [other for other in earlier if draw.random() < 0.2]
+        if earlier and draw.random() < 0.2:
+            alternatives.append([label((*number[:-1], draw.choice(earlier))), label(number)])
     return {"needs": needs, "alternatives": alternatives}
 
 
 def random_replies(draw: random.Random, sentences: int) -> tuple[str, str]:
     """The answers about steps and about dependencies."""
-    steps = random_steps(draw, 1, sentences)
-    return json.dumps({"steps": steps}), json.dumps(random_needs(draw, steps))
+    steps = json.dumps(random_steps(draw, sentences))
+    return steps, json.dumps(random_needs(draw, read_steps(steps, sentences)))
 
 
 def texts_for(blocks: list[Block]) -> list[BlockTexts]:

@@ -14,16 +14,16 @@ Message = dict[str, str]
 NONSENSE = (
     "",
     "I cannot do that.",
-    '{"steps": [{"title": "a", "fir',
-    '{"steps": [{"title": "a", "first": 0, "last": 99999}]}',
-    '{"steps": [{"title": "a", "first": 1, "last": 1}, {"title": "b", "first": 1, "last": 1}]}',
+    '{"steps": {"1": "a", "2',
+    '{"steps": {"0": "a", "99999": "b"}}',
+    '{"steps": {"2": "a"}, "sub_steps": {"1": "b"}}',
     '{"needs": {"1": [1]}}',
     '{"needs": {}, "alternatives": [["7"]]}',
-    '{"blocks": [{"outlines": ["a"], "conclusion": ""}]}',
-    '{"blocks": []}',
+    '{"blocks": {"1": {"outlines": ["a"], "conclusion": ""}}}',
+    '{"blocks": {}}',
     "[]",
     "null",
-    '{"steps": [], "needs": {}, "blocks": []}',
+    '{"steps": {}, "needs": {}, "blocks": {}}',
     "</Path>",
 )
 
@@ -42,13 +42,13 @@ def good_answer(messages: Sequence[Message], seed: int = 0) -> str:
     if "Second question" in question:
         return needs
     widths = [int(found[1]) for found in re.finditer(r"^Block \d+, (\d+) branches:", question, re.MULTILINE)]
-    blocks = [
-        {
+    blocks = {
+        str(number): {
             "outlines": [f"look at part {chr(97 + place % 26)}{'x' * (place // 26)} of it" for place in range(width)],
             "conclusion": "All parts are done.",
         }
-        for width in widths
-    ]
+        for number, width in enumerate(widths, start=1)
+    }
     return json.dumps({"blocks": blocks})
 
 

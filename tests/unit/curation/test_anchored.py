@@ -17,11 +17,9 @@ from multiverse.structure.grammar import parse
 from tests.unit.curation.scripted import ScriptedLLM, reply
 
 CHAIN = "We need a and b. For a we add 2 and 3, so a is 5. For b we take 4 twice, so b is 8. Together that is 13."
-STEPS = json.dumps(
-    {"steps": [{"title": title, "first": number, "last": number} for number, title in enumerate("wxyz", start=1)]}
-)
+STEPS = '{"steps": {"1": "w", "2": "x", "3": "y", "4": "z"}}'
 NEEDS = '{"needs": {"1": [], "2": [1], "3": [1], "4": [2, 3]}}'
-TEXTS = '{"blocks": [{"outlines": ["Find the first", "Find the second"], "conclusion": "Both are found."}]}'
+TEXTS = '{"blocks": {"1": {"outlines": ["Find the first", "Find the second"], "conclusion": "Both are found."}}}'
 STRUCTURED = """We need a and b. 
 Let's think in parallel.
 <Parallel>

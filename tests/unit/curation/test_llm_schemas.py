@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from multiverse.curation.chain.plan import Step, dependencies_schema, steps_schema, texts_schema
-from multiverse.curation.llm.schemas import strict
+from multiverse.curation.chain.plan import Step
+from multiverse.curation.chain.schemas import dependencies_schema, steps_schema, texts_schema
+from multiverse.curation.llm.schemas import response_format, strict
 
 TAKEN = {"type", "properties", "required", "additionalProperties", "items", "enum", "anyOf", "$ref", "$defs"}
 TAKEN |= {"description", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems"}
@@ -21,7 +22,7 @@ def objects(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def test_every_property_is_required_and_no_keyword_is_unknown() -> None:
     steps = [Step("a", 0, 2, (Step("x", 0, 1), Step("y", 1, 2))), Step("b", 2, 3)]
-    for schema in (steps_schema(9), dependencies_schema(steps), texts_schema([["a", "b"]])):
+    for schema in (dependencies_schema(steps), texts_schema([["a", "b"]])):
         found = list(objects(strict(schema)))
         assert len(found) > 5
         for one in found:
@@ -29,6 +30,13 @@ def test_every_property_is_required_and_no_keyword_is_unknown() -> None:
             if "properties" in one:
                 assert one["required"] == list(one["properties"])
                 assert one["additionalProperties"] is False
+
+
+def test_strict_mode_is_used_where_no_property_may_be_missing() -> None:
+    texts = response_format(texts_schema([["a", "b"]]))["json_schema"]
+    assert (texts["strict"], texts["schema"]) == (True, strict(texts_schema([["a", "b"]])))
+    steps = response_format(steps_schema(9))["json_schema"]
+    assert (steps["strict"], steps["schema"]) == (False, steps_schema(9))
 
 
 def test_a_property_may_be_called_like_a_keyword() -> None:

@@ -9,8 +9,8 @@ from multiverse.curation.stages import anchored, rewrite
 from multiverse.curation.stages.prompts import load_prompts
 
 DIGESTS = {
-    "anchored-1": "0250c90af9e4dc8a6e16a8b331860a48117b9f9090b292588b36c81cfd2e5cfd",
-    "rewrite-1": "d6a9a2aff77e6081a58bf3e67f0b0b97afd4e81a76f41b0495e18f02b641707b",
+    "anchored-1": "a2eeea1c0815aa2eef6c694c88a094901bd31ffc939dca7ecbd138abf56896de",
+    "rewrite-1": "bf8afc09e5867287b44f513f2193c3faf0e311fef0bcf5ea392deb9884c5c2ae",
 }
 
 

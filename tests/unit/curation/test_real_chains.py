@@ -17,7 +17,7 @@ from multiverse.curation.stages.outcome import Spent
 from multiverse.curation.stages.settings import Settings
 from multiverse.structure import grammar
 from multiverse.structure.flatten import flatten, flatten_text
-from tests.unit.curation.ideal_llm import Ideal, IdealLLM
+from tests.unit.curation.ideal_llm import Ideal, IdealLLM, steps_answer
 from tests.unit.curation.plans import random_replies, texts_for
 
 CHAINS = [1, 3, 5, 8, 10, 12, 14, 16, 18, 20, 22, 24]
@@ -55,10 +55,11 @@ def test_the_ideal_plan_gives_a_chain_its_structure_back(shared: Path, number: i
     ideal = Ideal()
     steps, needs = ideal.level(grammar.parse(inside).body)
     assert "".join(sentence.text for sentence in ideal.sentences) == chain
-    found = read_steps(json.dumps({"steps": steps}), len(ideal.sentences))
+    found = read_steps(json.dumps(steps_answer(steps)), len(ideal.sentences))
     body = group(ideal.sentences, found, read_dependencies(json.dumps({"needs": needs}), found))
     texts = read_texts(
-        json.dumps({"blocks": [block.texts for block in ideal.blocks]}), first_sentences(body, ideal.sentences)
+        json.dumps({"blocks": {str(at): block.texts for at, block in enumerate(ideal.blocks, start=1)}}),
+        first_sentences(body, ideal.sentences),
     )
     assert assemble(chain, ideal.sentences, body, texts) == inside
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from multiverse.curation.chain.groups import Body, Span, group
-from multiverse.curation.chain.plan import PlanError, Step
+from multiverse.curation.chain.plan import Step
+from multiverse.curation.chain.replies import PlanError
 from multiverse.curation.chain.sentences import Sentence
 from multiverse.curation.chain.skeleton import marks, read_skeleton
 from multiverse.curation.chain.tree import Leaf, groups_schema, leaves, read_groups, unseen

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from multiverse.config import AppConfig
+from multiverse.config import AppConfig, Configuration
 from multiverse.curation.job.config import CurateConfig
+from multiverse.evaluation.accuracy.config import EvaluateConfig
+from multiverse.evaluation.speed.config import SpeedConfig
 from multiverse.training.config import TrainConfig
 from tests.unit.k8s.rendered import (
     OVERLAYS,
@@ -35,7 +37,12 @@ OF_LIBRARIES = {
     "RAY_USAGE_STATS_ENABLED",
 }
 JOBS = [value["metadata"]["name"] for value in render("cpu/jobs") if value["kind"] == "RayJob"]
-CONFIGURATIONS: dict[str, type[CurateConfig] | type[TrainConfig]] = {"curate": CurateConfig, "train": TrainConfig}
+CONFIGURATIONS: dict[str, type[Configuration]] = {
+    "benchmark": SpeedConfig,
+    "curate": CurateConfig,
+    "evaluate": EvaluateConfig,
+    "train": TrainConfig,
+}
 
 
 def job_of(overlay: str, name: str) -> tuple[Object, Object]:
@@ -52,7 +59,7 @@ def service_of(overlay: str) -> Object:
 
 
 def test_there_is_a_job_of_each_kind() -> None:
-    assert sorted(JOBS) == ["curate", "train"]
+    assert sorted(JOBS) == ["benchmark", "curate", "evaluate", "train"]
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -79,7 +86,7 @@ def test_configuration_of_the_entrypoint_is_mounted_on_the_head(overlay: str, jo
 @pytest.mark.parametrize("job", JOBS)
 def test_configuration_is_what_the_job_reads(overlay: str, job: str) -> None:
     text = job_of(overlay, job)[1]["data"][f"{job}.yaml"]
-    assert CONFIGURATIONS[job].of(yaml.safe_load(text)).out
+    assert CONFIGURATIONS[job].of(yaml.safe_load(text)).model_dump()["out"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -91,6 +98,25 @@ def test_training_workers_fit_into_the_jobs_cluster(overlay: str) -> None:
     assert wanted.count * wanted.cpus <= group["replicas"] * quantity(limits["cpu"])
     gpus = group["replicas"] * int(limits.get("nvidia.com/gpu", 0))
     assert gpus == (wanted.count if wanted.use_gpu else 0)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("job", ["evaluate", "benchmark"])
+def test_engines_fit_into_the_jobs_cluster(overlay: str, job: str) -> None:
+    value, configuration = job_of(overlay, job)
+    values = yaml.safe_load(configuration["data"][f"{job}.yaml"])
+    (group,) = cluster_of(value)["workerGroupSpecs"]  # type: ignore[index]
+    limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    if job == "evaluate":
+        config = EvaluateConfig.of(values)
+        engine, gpus = config.model.engine, config.workers.gpus  # type: ignore[union-attr]
+        count, cpus = config.workers.count, config.workers.cpus
+    else:
+        speed = SpeedConfig.of(values)
+        engine, gpus, count, cpus = speed.engine, speed.num_gpus, 1, speed.num_cpus
+    assert count * cpus <= quantity(limits["cpu"])
+    assert count * gpus <= int(limits.get("nvidia.com/gpu", 0))
+    assert gpus == (engine.tensor_parallel_size if overlay != "cpu" else 0)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -218,9 +244,16 @@ def test_monitors_name_ports_that_pods_have() -> None:
         assert {endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]} <= ports[kind], where
 
 
-def test_alerts_are_applied_with_the_monitors_once_there_are_some(root: Path) -> None:
-    rules = {where.split()[0] for where, _ in of_kind("PrometheusRule")}
-    assert rules == ({"gpu", "gpu-multi"} if (root / "dashboards/alerts.yaml").exists() else set())
+def test_alerts_and_dashboards_are_applied_with_the_monitors(root: Path) -> None:
+    generated = root / "dashboards/generated"
+    rule = yaml.safe_load((generated / "alerts.yaml").read_text())
+    boards = {path.name: path.read_text() for path in generated.glob("*.json")}
+    for overlay in ("gpu", "gpu-multi"):
+        objects = render(overlay)
+        assert [value["spec"] for value in objects if value["kind"] == "PrometheusRule"] == [rule["spec"]]
+        shown = [value for value in objects if value["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
+        assert {name: text for value in shown for name, text in value["data"].items()} == boards
+    assert {where.split()[0] for where, _ in of_kind("PodMonitor", "PrometheusRule")} == {"gpu", "gpu-multi"}
 
 
 def test_label_tells_a_job_from_the_others() -> None:

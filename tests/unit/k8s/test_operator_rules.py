@@ -11,7 +11,7 @@ from tests.unit.k8s.rendered import CLUSTER_FIELD, Object, cluster_of, of_kind, 
 
 def test_every_ray_object_is_accepted() -> None:
     objects = of_kind(*CLUSTER_FIELD)
-    assert len(objects) == 3 * (1 + 2 + 1)
+    assert len(objects) == 3 * (1 + 4 + 1)
     assert {where: found for where, value in objects if (found := faults(value))} == {}
 
 

@@ -41,12 +41,13 @@ def test_objects_that_commands_name_are_made() -> None:
 
 
 def test_services_are_those_that_kuberay_makes() -> None:
-    """KubeRay appends to the names of its objects, Istio to that of a Gateway."""
+    """KubeRay appends to the names of its objects, Istio to that of a Gateway, Grafana's chart to its release's."""
     named = set(re.findall(r"(?<!ray)service/([\w-]+)", COMMANDS))
     assert named == {
         "multiverse-serve-svc",
         "multiverse-head-svc",
         "multiverse-gateway-istio",
+        "monitoring-grafana",
         "development-head-svc",
     }
 
@@ -68,7 +69,7 @@ def test_sum_of_the_requests_is_that_of_the_pods() -> None:
 
 def test_namespaces_are_those_of_the_policies() -> None:
     installed = set(re.findall(r"--namespace ([\w-]+)", COMMANDS))
-    assert installed == {"multiverse", "kuberay-system"}
+    assert installed == {"multiverse", "kuberay-system", "monitoring"}
     policies = json.dumps([value for _, value in everything() if value["kind"] == "NetworkPolicy"])
     assert {"kuberay-system", "monitoring", "istio-system", "kube-system"} == set(
         re.findall(r'"kubernetes.io/metadata.name": "([\w-]+)"', policies)

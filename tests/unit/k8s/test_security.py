@@ -24,8 +24,8 @@ def every_container() -> Iterator[tuple[str, Object]]:
 
 
 def test_containers_of_all_kinds_are_looked_at() -> None:
-    """Three services with 4 groups, six jobs with a submitter, three clusters; an autoscaler beside each service."""
-    assert len(list(every_container())) == (3 + 4) + 6 * 3 + 3 * 2 + 3
+    """Three services with 4 groups, twelve jobs with a submitter, three clusters; an autoscaler beside each service."""
+    assert len(list(every_container())) == (3 + 4) + 12 * 3 + 3 * 2 + 3
 
 
 @pytest.mark.parametrize(

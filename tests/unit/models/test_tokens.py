@@ -99,3 +99,14 @@ def test_a_plain_tokenizer_leaves_the_one_it_is_made_from_alone(prepared: Path) 
     plain = plain_tokenizer(tokenizer)
     assert plain.encode("<Path>").ids != tokenizer.encode("<Path>").ids == [298]
     assert len(json.loads(tokenizer.to_str())["added_tokens"]) == 14
+
+
+def test_a_continued_prompt_ends_with_the_last_messages_content(tokens: Tokens) -> None:
+    goal = "<Goal>\n<Outline>\n1: a\n</Outline>\n</Goal>"
+    block = f"<Parallel>\n{goal}\n<Path>\n1: b\n</Path>\n<Conclusion>\nc\n</Conclusion>\n</Parallel>"
+    structured = f"{block}\nAnswer:"
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": structured}]
+    ids = tokens.continued(turns)
+    assert ids == tokens.chat(turns, add_generation_prompt=False)[: len(ids)]
+    content = tokens.encode_structured(structured)
+    assert ids[-len(content) :] == content

@@ -3,20 +3,24 @@
 import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 DOCUMENTS = [
+    "docs/playground.md",
     "README.md",
     "CONTRIBUTING.md",
     "docs/structures.md",
     "docs/engine.md",
     "docs/tasks.md",
+    "docs/evaluation.md",
     "docs/benchmark.md",
 ]
+PAGES = [*DOCUMENTS, *(f"docs/{name}.md" for name in ("architecture", "configuration", "operations", "tutorial"))]
 _FILE = re.compile(r"`([\w.-]+(?:/[\w.-]+)*\.(?:py|yaml|lock|txt))`")
 _FOLDER = re.compile(r"`((?:[\w.-]+/)+)`")
-_LINK = re.compile(r"\]\(([^):#]+)\)")
+_LINK = re.compile(r"\]\(([^):#]+)(?:#[\w-]+)?\)")
 _STEP = re.compile(r"^(\d+)\. (.+?)(?=^\d+\. |^$)", re.MULTILINE | re.DOTALL)
 
 
@@ -39,13 +43,15 @@ def test_named_files_and_folders_exist(root: Path, document: str) -> None:
     assert missing(root, names) == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", PAGES)
 def test_links_inside_the_checkout_lead_somewhere(root: Path, document: str) -> None:
     links = _LINK.findall((root / document).read_text())
     assert [link for link in links if not (root / document).parent.joinpath(link).exists()] == []
 
 
-@pytest.mark.parametrize("life", ["The life of a request", "The life of a structured text"])
+@pytest.mark.parametrize(
+    "life", ["The life of a request", "The life of a structured text", "The life of an evaluated item"]
+)
 def test_life_has_eight_steps_each_with_its_file(root: Path, life: str) -> None:
     steps = _STEP.findall(section(root, life))
     assert [number for number, _ in steps] == ["1", "2", "3", "4", "5", "6", "7", "8"]
@@ -62,6 +68,35 @@ def test_document_of_tasks_is_as_it_is_generated(root: Path) -> None:
     from multiverse.commands.tasks import document
 
     assert (root / "docs/tasks.md").read_text() == document()
+
+
+def test_reference_of_the_configuration_is_as_it_is_generated(root: Path) -> None:
+    from multiverse.commands.reference import document
+
+    assert (root / "docs/configuration.md").read_text() == document()
+
+
+def test_every_field_of_the_configuration_says_what_it_means(root: Path) -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \|.*\| (.*) \|$", (root / "docs/configuration.md").read_text(), re.MULTILINE)
+    assert len(rows) > 100
+    assert [name for name, meaning in rows if not meaning.strip()] == []
+
+
+def test_pictures_are_as_they_are_drawn(root: Path) -> None:
+    from docs.drawing.pictures import pictures
+
+    assert {path.name: path.read_text() for path in (root / "docs").glob("*.svg")} == pictures()
+
+
+def test_pictures_are_well_formed_and_say_what_they_show(root: Path) -> None:
+    for path in (root / "docs").glob("*.svg"):
+        label = ElementTree.parse(path).getroot().get("aria-label")
+        assert f"![{label}]({path.name})" in (root / "docs/architecture.md").read_text()
+
+
+def test_operations_lead_to_every_runbook(root: Path) -> None:
+    linked = set(re.findall(r"\(runbooks/([\w-]+)\.md\)", (root / "docs/operations.md").read_text()))
+    assert linked == {path.stem for path in (root / "docs/runbooks").glob("*.md")}
 
 
 def test_every_command_has_its_line_in_the_readme(root: Path) -> None:

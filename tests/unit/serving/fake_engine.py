@@ -47,6 +47,9 @@ class WordCodec:
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         return self.encode_plain("[" + messages[-1]["content"].replace("<", "") + "]")
 
+    def continued(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        return self.chat(messages)[:-1]
+
 
 Model = Callable[[Segment], Iterator[int]]
 """What a model would write behind a segment's tokens. A masked token is passed over. Its end is end-of-sequence."""

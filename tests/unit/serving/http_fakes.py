@@ -55,6 +55,9 @@ class Words:
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         return [id for turn in messages for id in self.ids(f"[{turn['role']}]", *turn["content"].split())]
 
+    def continued(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        return [*self.chat(messages), *self.ids("[on]")]
+
 
 class WordStream:
     def __init__(self, words: Words) -> None:

@@ -2,11 +2,13 @@
 
 from multiverse.engine.segment import Sampling, TokenLogprob
 from multiverse.serving.answer.answers import Answer, Text
+from multiverse.serving.api.speedup import Gain
 from multiverse.serving.events import (
     Block,
     BlockForked,
     Branch,
     BranchFinished,
+    BranchRetried,
     Event,
     FellBack,
     Finished,
@@ -68,12 +70,15 @@ def test_parallel_has_figures_and_tree() -> None:
     words = Words()
     folded = answer(words)
     pieces(folded, block_of_two(words))
-    assert folded.parallel() == {
+    told = folded.parallel()
+    assert told.pop("milliseconds") >= 0
+    assert told == {
         "mode": "auto",
         "reduce": "kv",
         "tokens": len(words.structured(HEAD + FIRST + SECOND + TAIL)),
         "critical_path": 40,
         "x": 1.5,
+        "speedup": None,
         "fallbacks": [],
         "blocks": [
             {
@@ -103,6 +108,17 @@ def test_parallel_has_figures_and_tree() -> None:
     }
 
 
+def test_parallel_has_the_gain_where_it_is_known() -> None:
+    folded = answer(Words())
+    folded.gain = Gain(sequential=3.0, taken=2.0, expected=1.8, batch=1.0)
+    folded.push(Finished(Result((), "stop", 0, 1.0)))
+    assert folded.parallel()["speedup"] == {
+        "measured": 1.5,
+        "milliseconds": 2000.0,
+        "sequential_milliseconds": 3000.0,
+    }
+
+
 def test_nested_blocks_hang_under_their_branch() -> None:
     words = Words()
     folded = answer(words)
@@ -123,6 +139,8 @@ def test_progress_tells_forks_deltas_branches_and_joins() -> None:
         folded.push(event)
         told.append(folded.progress(event))
     first, second = ((1, 1),), ((1, 2),)
+    times = [progress.pop("at") for progress in told if progress is not None]
+    assert times == sorted(times)
     assert [progress for progress in told if progress is not None] == [
         {"event": "fork", "block": 1, "place": (), "outlines": ["add", "take"]},
         {"event": "delta", "block": 1, "branch": 2, "place": second, "delta": "two."},
@@ -150,7 +168,13 @@ def test_progress_tells_forks_deltas_branches_and_joins() -> None:
 
 
 def test_progress_tells_fallbacks() -> None:
-    assert answer(Words()).progress(FellBack((), "no_goal")) == {"event": "fallback", "place": (), "reason": "no_goal"}
+    told = answer(Words()).progress(FellBack((), "no_goal"))
+    assert told == {"event": "fallback", "place": (), "reason": "no_goal", "at": 0.0}
+
+
+def test_progress_tells_that_a_branch_moved() -> None:
+    told = answer(Words()).progress(BranchRetried(((1, 2),)))
+    assert told == {"event": "retry", "block": 1, "branch": 2, "place": ((1, 2),), "at": 0.0}
 
 
 def test_without_tags_only_the_chain_is_left() -> None:

@@ -305,3 +305,22 @@ def test_what_needs_one_sequence_is_refused_with_blocks(mode: str, fields: dict[
 def test_too_many_generations_are_refused() -> None:
     with pytest.raises(ApiError, match="n is 6: 3 prompts make more than 16 generations"):
         complete(["a", "b", "c"], n=6)
+
+
+def test_an_answer_that_is_begun_is_gone_on_with() -> None:
+    served = engine()
+    turns = [{"role": "user", "content": "What now"}, {"role": "assistant", "content": "Well then"}]
+    (request,) = chat(served, messages=turns, continue_final_message=True, add_generation_prompt=False)
+    assert served.tokens.decode(request.prompt) == "[user]Whatnow[assistant]Wellthen[on]"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"continue_final_message": True, "add_generation_prompt": False},
+        {"continue_final_message": True},
+        {"add_generation_prompt": False},
+    ],
+)
+def test_only_an_answer_of_the_assistants_is_gone_on_with(fields: dict[str, Any]) -> None:
+    assert refusal(**fields)[0] == "continue_final_message"

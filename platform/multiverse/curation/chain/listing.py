@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from multiverse.curation.chain.groups import Block, first_sentence, last_sentence
 from multiverse.curation.chain.plan import Step, label
@@ -53,16 +52,10 @@ def step_question(question: str, sentences: Sequence[Sentence]) -> dict[str, str
 def example_steps(sentences: int) -> str:
     """An answer about steps that fits a chain of so many sentences: small models keep to an example's numbers."""
     if sentences < 3:
-        steps = [{"title": "Find the result", "first": 1, "last": sentences}]
-    else:
-        middle = (sentences + 2) // 2
-        parts = [
-            {"title": "Case of even n", "first": 2, "last": middle},
-            {"title": "Case of odd n", "first": middle + 1, "last": sentences},
-        ]
-        whole: dict[str, Any] = {"title": "Try the cases", "first": 2, "last": sentences, "sub_steps": parts}
-        steps = [{"title": "Set up the equation", "first": 1, "last": 1}, whole]
-    return json.dumps({"steps": steps})
+        return json.dumps({"steps": {"1": "Find the result"}})
+    odd = (sentences + 2) // 2 + 1
+    steps = {"1": "Set up the equation", "2": "Try the cases"}
+    return json.dumps({"steps": steps, "sub_steps": {"2": "Case of even n", f"{odd}": "Case of odd n"}})
 
 
 def example_needs(steps: Sequence[Step]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from multiverse.curation.chain.groups import Body, Span
-from multiverse.curation.chain.plan import PlanError, unfenced
+from multiverse.curation.chain.replies import PlanError, unfenced
 from multiverse.curation.chain.tree import Leaf
 from multiverse.curation.checks.findings import check_numbering
 from multiverse.structure import grammar

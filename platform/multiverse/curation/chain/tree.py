@@ -15,17 +15,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from multiverse.curation.chain.groups import Body, blocks, first_sentence, last_sentence
-from multiverse.curation.chain.plan import (
-    MOST_STEPS,
-    Dependencies,
-    Links,
-    PlanError,
-    ReplyModel,
-    Step,
-    label,
-    numbers,
-    read_reply,
-)
+from multiverse.curation.chain.plan import Dependencies, Links, Step, label, numbers
+from multiverse.curation.chain.replies import MOST_STEPS, PlanError, ReplyModel, read_reply
 from multiverse.validation import shown
 
 

@@ -58,12 +58,12 @@ def check_content(steps: Sequence[tuple[str, str]]) -> list[Finding]:
     return [finding for name, pair in named for finding in check_step(name, *pair)]
 
 
-def check_step(name: str, source: str, rewritten: str) -> list[Finding]:
-    """`check_content` of one step, which the message calls ``name``."""
+def check_step(name: str, source: str, rewritten: str, most: float = MAX_DISTANCE) -> list[Finding]:
+    """`check_content` of one step, which the message calls ``name``. most: the distance that it may have."""
     distance = content_distance(source, rewritten)
-    if distance <= MAX_DISTANCE:
+    if distance <= most:
         return []
-    return [Finding("content", f"{name} differs from its source by {distance:.2f}: must be at most {MAX_DISTANCE}")]
+    return [Finding("content", f"{name} differs from its source by {distance:.2f}: must be at most {most}")]
 
 
 def content_distance(source: str, rewritten: str) -> float:

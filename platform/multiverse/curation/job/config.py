@@ -16,11 +16,11 @@ class _Options(BaseModel):
 class Columns(_Options):
     """What the source calls the columns of a row. Without ``id`` rows go by file and number."""
 
-    question: str = "question"
-    chain: str = "chain"
+    question: str = Field("question", description="What is asked.")
+    chain: str = Field("chain", description="The sequential reasoning.")
     answer: str | None = Field("answer", description="null: rows have none.")
-    id: str = "id"
-    family: str = "family"
+    id: str = Field("id", description="The row's name, its own.")
+    family: str = Field("family", description="A kind of rows; goes through to the output.")
     answer_after: str | None = Field(
         None, min_length=1, description="The chain's column holds the answer too, behind the last of these: '####'."
     )
@@ -38,14 +38,16 @@ class Selection(_Options):
         (), description="Files of evaluation questions; rows that share 13 words in a row with one are left out."
     )
     evaluation_columns: tuple[str, ...] = Field(
-        ("question", "problem", "prompt"), description="Columns there that hold questions."
+        ("question", "problem", "prompt", "Question"), description="Columns there that hold questions."
     )
 
 
 class Stages(_Options):
     """How rows are structured."""
 
-    mode: Literal["anchored", "rewrite"] = "anchored"
+    mode: Literal["anchored", "rewrite"] = Field(
+        "anchored", description="The chain's own text under tags, or each branch written anew."
+    )
     tries: int = Field(3, ge=1, description="Answers asked for, the refused ones included, before a row is given up.")
     max_tokens: int = Field(8192, ge=64, description="Of an answer.")
     min_saving: int = Field(100, ge=1, description="Characters that a block must take off the critical path.")
@@ -57,7 +59,7 @@ class Stages(_Options):
 class WorkerOptions(_Options):
     """Ray Data's actors. Each has its share of the LLM's limits."""
 
-    count: int = Field(1, ge=1)
+    count: int = Field(1, ge=1, description="How many; never more than parts.")
     cpus: float = Field(1, gt=0, description="CPUs that Ray counts for one.")
     gpus: float = Field(0, ge=0, description="GPUs that Ray gives to one.")
     rows_at_once: int | None = Field(None, ge=1, description="Per worker; default: the LLM's concurrency.")
@@ -74,7 +76,7 @@ class CurateConfig(Configuration):
     columns: Columns = Columns()
     selection: Selection = Selection()
     stages: Stages = Stages()
-    llm: AnyLLMConfig
+    llm: AnyLLMConfig = Field(description="What structures the rows: an endpoint, or an engine in each worker.")
     independence: LocalModel | None = Field(
         None, description="The language model of the independence check, in each worker; default: no check."
     )

@@ -2,9 +2,11 @@
 
 import heapq
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import xxhash
@@ -14,6 +16,7 @@ from multiverse.curation.checks.overlap import Duplicates, EvaluationQuestions
 from multiverse.curation.job.config import Columns, CurateConfig, Selection
 from multiverse.curation.job.records import DEAD, INPUT, Record, dead_record, from_lines, part_name, to_lines
 from multiverse.curation.stages.outcome import RowRejectedError, Spent
+from multiverse.evaluation.suites.rows import HUB, SuiteError, fetch, read_rows
 from multiverse.storage import Folder, Prefix
 from multiverse.training.rows import Row, RowError, read_records, to_row
 
@@ -157,13 +160,17 @@ def _evaluation_questions(selection: Selection) -> EvaluationQuestions:
     questions: dict[str, str] = {}
     for source in selection.evaluation:
         found = 0
-        for where, record in read_records(local_source(source)):
-            if isinstance(record, RowError):
-                raise record
-            for column in selection.evaluation_columns:
-                if isinstance(text := record.get(column), str):
-                    questions[where] = text
-                    found += 1
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                for where, record in read_rows(fetch(source, Path(folder))):
+                    for column in selection.evaluation_columns:
+                        if isinstance(text := record.get(column), str):
+                            # Files of two sources may have the same name, and a row may have two of the columns.
+                            name = where if where not in questions else f"{source}, {where}, {column}"
+                            questions[name] = text
+                            found += 1
+            except SuiteError as error:
+                raise ConfigError(f"selection.evaluation: {error}") from error
         if not found:
             raise ConfigError(f"{source} has no column {' or '.join(selection.evaluation_columns)}")
     return EvaluationQuestions(questions)
@@ -171,15 +178,10 @@ def _evaluation_questions(selection: Selection) -> EvaluationQuestions:
 
 def local_source(source: str) -> str:
     """``hf://owner/dataset/path`` as the path of a local copy; anything else as it is. Raises ConfigError."""
-    if not source.startswith("hf://"):
+    if not source.startswith(HUB):
         return source
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    owner, name, path = [*source.removeprefix("hf://").split("/", 2), "", ""][:3]
-    if not path:
-        raise ConfigError(f"{source} is not of the form hf://owner/dataset/path")
-    try:
-        return hf_hub_download(f"{owner}/{name}", path, repo_type="dataset")
-    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise ConfigError(f"{source} could not be had: {error}") from error
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return str(fetch(source, Path(folder)))  # the hub has a cache of its own
+        except SuiteError as error:
+            raise ConfigError(str(error)) from error

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
 
+from multiverse.config import short_name
 from multiverse.curation.job.config import CurateConfig
 from multiverse.curation.job.intake import read_part
 from multiverse.curation.job.records import Done, Record, curated_record, dead_record, write_part
@@ -22,6 +23,8 @@ from multiverse.curation.stages.modes import MODES
 from multiverse.curation.stages.outcome import Curated, RowRejectedError, Spent
 from multiverse.curation.stages.settings import Settings
 from multiverse.storage import open_folder
+from multiverse.telemetry.curation import CurationMeter
+from multiverse.telemetry.export import build_ray
 from multiverse.training.rows import Row
 
 PARTS_AT_ONCE = 4
@@ -62,6 +65,7 @@ class Worker:
         self._llm_config = self._config.llm.share(workers)
         self._id = uuid4().hex
         self._accounting = Accounting()
+        self._meter = CurationMeter(build_ray(short_name(self._llm_config.model)))
         self._folder = open_folder(self._config.out)
         self._loop = asyncio.new_event_loop()
         self._open = AsyncExitStack()
@@ -122,13 +126,17 @@ class Worker:
         return await asyncio.to_thread(write_part, self._folder, part, curated, dead)
 
     async def _row(self, row: Row) -> tuple[bool, Record]:
-        spent, stages = Spent(), self._config.stages
+        spent, mode = Spent(), self._config.stages.mode
         async with self._gate:
             try:
                 curated = await curate_row(row, self._llm, self._config, spent, self._scorer)
             except RowRejectedError as rejected:
+                self._meter.row(rejected.stage, "retryable" if rejected.retryable else "rejected")
                 return False, dead_record(row, rejected, spent)
-        return True, curated_record(row, curated, spent, stages.mode, MODES[stages.mode].VERSION)
+            finally:
+                self._meter.llm(self._accounting.stages)
+        self._meter.row(MODES[mode].STAGES[-1], "curated")
+        return True, curated_record(row, curated, spent, mode, MODES[mode].VERSION)
 
 
 async def _gate(rows: int) -> asyncio.Semaphore:

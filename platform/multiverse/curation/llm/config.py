@@ -23,8 +23,8 @@ class Prices(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    prompt: float = Field(0.0, ge=0)
-    completion: float = Field(0.0, ge=0)
+    prompt: float = Field(0.0, ge=0, description="Of what is sent.")
+    completion: float = Field(0.0, ge=0, description="Of what comes back.")
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
@@ -50,7 +50,7 @@ class LLMUse(Configuration):
 class LLMConfig(LLMUse):
     """An endpoint that speaks OpenAI's chat completions."""
 
-    kind: Literal["endpoint"] = "endpoint"
+    kind: Literal["endpoint"] = Field("endpoint", description="May be left out.")
     base_url: str = Field(description="What stands before /chat/completions: https://api.openai.com/v1.")
     model: str = Field(min_length=1, description="The model's name there.")
     key_env: str | None = Field(
@@ -126,14 +126,14 @@ class LocalModel(Configuration):
     model: str = Field(
         min_length=1, description="A prepared directory, or anything that `multiverse prepare` takes: builtin:, s3://."
     )
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    dtype: Literal["bfloat16", "float16", "float32"] = Field("bfloat16", description="Of weights and KV cache.")
     max_model_len: int | None = Field(
         None, ge=64, description="Tokens of a prompt and its answer; default: the model's positions."
     )
     kv_cache_gib: float = Field(2.0, gt=0, description="Size of the KV cache.")
     max_num_seqs: int = Field(64, ge=1, description="Calls that are decoded at the same time; more wait.")
     enforce_eager: bool = Field(False, description="True: no compilation; starts sooner, decodes slower.")
-    tensor_parallel_size: int = Field(1, ge=1)
+    tensor_parallel_size: int = Field(1, ge=1, description="Devices that share the weights.")
     threads: int | None = Field(None, ge=1, description="CPU threads.")
 
     @field_validator("model")
@@ -165,7 +165,7 @@ class LocalModel(Configuration):
 class EngineLLMConfig(LLMUse, LocalModel):
     """A model that runs in each worker, as the LLM."""
 
-    kind: Literal["engine"] = "engine"
+    kind: Literal["engine"] = Field("engine", description="Has to be there.")
 
     def share(self, workers: int) -> "EngineLLMConfig":
         """One worker's part: all of it, since each has an engine of its own."""

@@ -16,7 +16,7 @@ from multiverse.curation.llm.accounting import Accounting
 from multiverse.curation.llm.calls import Call, EndpointError, LLMError, Reply
 from multiverse.curation.llm.config import LLMConfig
 from multiverse.curation.llm.gate import Gate
-from multiverse.curation.llm.schemas import strict
+from multiverse.curation.llm.schemas import response_format
 
 _LONGEST_BACKOFF = 60.0
 _CONNECT_SECONDS = 10.0
@@ -195,8 +195,7 @@ class Endpoint:
         if call.schema is not None:
             match self._config.structured:
                 case "json_schema":
-                    schema = {"name": "answer", "schema": strict(call.schema), "strict": True}
-                    body["response_format"] = {"type": "json_schema", "json_schema": schema}
+                    body["response_format"] = response_format(call.schema)
                 case "guided_json":
                     body["structured_outputs"] = {"json": call.schema}
                 case "none":

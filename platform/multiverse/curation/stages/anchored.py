@@ -2,7 +2,8 @@
 
 from multiverse.curation.chain.groups import blocks, group
 from multiverse.curation.chain.listing import block_lines, example_needs, step_lines, step_question
-from multiverse.curation.chain.plan import dependencies_schema, read_dependencies, read_steps, steps_schema
+from multiverse.curation.chain.plan import read_dependencies, read_steps
+from multiverse.curation.chain.schemas import dependencies_schema, steps_schema
 from multiverse.curation.llm.calls import LLM
 from multiverse.curation.stages.conversation import Conversation
 from multiverse.curation.stages.independence import Scorer, independent

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from multiverse.curation.chain.plan import PlanError
+from multiverse.curation.chain.replies import PlanError
 from multiverse.curation.llm.calls import LLM, Call, EndpointError, LLMError
 from multiverse.curation.stages.outcome import RowRejectedError, Spent
 from multiverse.curation.stages.prompts import Prompts

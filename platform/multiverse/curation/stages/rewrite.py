@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 from multiverse.curation.chain.assemble import AssemblyError, check_chain
 from multiverse.curation.chain.groups import Body, blocks, group
 from multiverse.curation.chain.listing import block_lines, step_lines, step_question
-from multiverse.curation.chain.plan import NUMBERED, PlanError, read_steps, steps_schema, unfenced
+from multiverse.curation.chain.plan import read_steps
+from multiverse.curation.chain.replies import NUMBERED, PlanError, unfenced
+from multiverse.curation.chain.schemas import steps_schema
 from multiverse.curation.chain.sentences import Sentence
 from multiverse.curation.chain.skeleton import marks, read_skeleton
 from multiverse.curation.chain.tree import Leaf, groups_schema, leaves, read_groups, unseen
-from multiverse.curation.checks.findings import check_content, check_step, content_distance
+from multiverse.curation.checks.findings import MAX_DISTANCE, check_content, check_step, content_distance
 from multiverse.curation.llm.calls import LLM, EndpointError
 from multiverse.curation.stages.conversation import Conversation
 from multiverse.curation.stages.independence import Scorer, independent
@@ -96,28 +98,29 @@ def _tasks(sentences: Sequence[Sentence], body: Body, parts: Sequence[Leaf]) -> 
 async def _refill(conversation: Conversation, prompts: Prompts, tasks: Sequence[_Task]) -> list[str]:
     """The text of each task. All are asked for at once, and none sees another's answer."""
 
-    def ask(at: int, written: Sequence[str]) -> Coroutine[Any, Any, str]:
+    def ask(at: int, most: float = MAX_DISTANCE) -> Coroutine[Any, Any, str]:
         task = tasks[at]
         hidden = ", ".join(task.unseen) if task.unseen else "none"
         asked = prompts.fill("refill", step=task.name, title=task.title, unseen=hidden, source=task.source.strip())
 
         def read(reply: str) -> str:
             text = _read_text(reply, task)
-            if written:
-                together = [*written[:at], text, *written[at + 1 :]]
-                if findings := check_content([*zip(sources, together, strict=True)]):
-                    raise PlanError(findings[-1].message)
+            if findings := check_step(task.name, task.source, text, most):
+                raise PlanError(findings[0].message)
             return text
 
         return conversation.ask("refill", asked, read, keep=False)
 
     sources = [task.source for task in tasks]
-    texts = await _all([ask(at, ()) for at in range(len(tasks))])
-    if check_content([*zip(sources, texts, strict=True)]):
-        # Each step is close enough, the whole is not: some grew, others shrank. The one that changed most has to give.
-        changed = [content_distance(source, text) * len(source) for source, text in zip(sources, texts, strict=True)]
-        most = changed.index(max(changed))
-        texts[most] = await ask(most, texts)
+    texts = await _all([ask(at) for at in range(len(tasks))])
+    # Each step is close enough, the whole may not be: some grew, others shrank. Those that changed most have to give,
+    # one after another, which always suffices: steps within half of the bound are together within the bound.
+    changed = [content_distance(source, text) * len(source) for source, text in zip(sources, texts, strict=True)]
+    for at in sorted(range(len(tasks)), key=lambda at: -changed[at]):
+        if not check_content([*zip(sources, texts, strict=True)]):
+            break
+        if check_step(tasks[at].name, sources[at], texts[at], MAX_DISTANCE / 2):
+            texts[at] = await ask(at, MAX_DISTANCE / 2)
     return texts
 
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 from multiverse.curation.chain.assemble import AssemblyError, assemble, check_chain
 from multiverse.curation.chain.groups import Body, blocks, first_sentence
-from multiverse.curation.chain.plan import PlanError, read_texts, texts_schema
+from multiverse.curation.chain.plan import read_texts
+from multiverse.curation.chain.replies import PlanError
+from multiverse.curation.chain.schemas import texts_schema
 from multiverse.curation.chain.sentences import Sentence, split
 from multiverse.curation.checks.findings import check_numbering, check_outlines
 from multiverse.curation.stages.conversation import Conversation

@@ -1,17 +1,23 @@
-"""Many answers graded at the same time, in processes of their own, each within a time limit."""
+"""Many answers graded at the same time, in processes of their own, each within limits of time and memory."""
 
 import asyncio
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import resource
 from dataclasses import dataclass
 
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
 from multiverse.evaluation.grading.extraction import extract, extract_choice
-from multiverse.evaluation.grading.judge import COMPARE_SECONDS, PARSE_SECONDS, equal
+from multiverse.evaluation.grading.judge import equal
 from multiverse.evaluation.suites.registry import Grading
 
-LONGEST = 2 * (2 * PARSE_SECONDS + COMPARE_SECONDS)
-"""Seconds after which a comparison that even its own limits did not end is given up, and its process with it."""
+COMPARE_SECONDS = 10.0
+"""Of one comparison, counted from when a process takes it up: waiting for a free process does not count."""
+COMPARE_MEMORY = 2 * 1024**3
+"""Bytes of address space that a process may take; a power like 9^(9^9) has no other end."""
+
+STARTS = 3
+"""How often processes are started again for one comparison, where they end without having begun it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +31,24 @@ class Grade:
 
 
 class Grader:
-    """Grades responses. math-verify ends what takes too long by signals, which only a process's main thread gets."""
+    """Grades responses. Processes start with the first comparison; one that dies or takes too long is replaced."""
 
-    def __init__(self, processes: int = 1) -> None:
-        self._processes = processes
+    def __init__(
+        self, processes: int = 1, seconds: float = COMPARE_SECONDS, memory_bytes: int = COMPARE_MEMORY
+    ) -> None:
+        """seconds, memory_bytes: limits of one comparison."""
+        self._processes, self._seconds, self._memory = processes, seconds, memory_bytes
+        self._closed = False
+        self._pending: set[ProcessFuture[tuple[bool, str]]] = set()
         self._pool = self._start()
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Ends the processes; comparisons that wait are then "not equal", with a note."""
+        self._closed = True
+        for future in list(self._pending):
+            future.cancel()
+        self._pool.stop()
+        self._pool.join()
 
     async def grade(self, response: str, reference: str, grading: Grading) -> Grade:
         """Whether ``response`` gives the answer ``reference``."""
@@ -45,25 +61,57 @@ class Grader:
         return Grade(correct, found.answer, found.rule, note)
 
     async def equal(self, answer: str, reference: str) -> tuple[bool, str]:
-        """Whether two answers are equal, and why that could not be said ("" if it could)."""
-        pool = self._pool
-        try:
-            work = asyncio.get_running_loop().run_in_executor(pool, _equal, answer, reference)
-            return await asyncio.wait_for(work, LONGEST)
-        except (TimeoutError, BrokenProcessPool) as error:
-            if pool is self._pool:  # the first to notice
-                self._pool = self._start()
-                for process in list((pool._processes or {}).values()):
-                    process.kill()
-                pool.shutdown(wait=False, cancel_futures=True)
-            return False, f"the comparison was given up: {type(error).__name__}"
+        """Whether two answers are equal, and why that could not be said ("" if it could).
 
-    def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(self._processes, mp_context=multiprocessing.get_context("spawn"))
+        Raises RuntimeError if the processes that compare cannot be started: then nothing can be graded.
+        """
+        broken: RuntimeError | None = None
+        for _ in range(STARTS):
+            if self._closed:
+                return False, "the comparison was given up: the grader was closed"
+            pool = self._pool
+            try:
+                return await self._compare(pool, answer, reference)
+            except RuntimeError as error:  # the pool's: what a comparison raises is a note
+                broken = error
+                if pool is self._pool and not self._closed:  # the first to notice
+                    self._pool = self._start()
+        raise RuntimeError(f"processes that compare answers do not start: {broken}")
+
+    async def _compare(self, pool: ProcessPool, answer: str, reference: str) -> tuple[bool, str]:
+        # Its time counts from when a process has taken it.
+        future = pool.schedule(_equal, args=(answer, reference), timeout=self._seconds)
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        try:
+            return await asyncio.wrap_future(future)
+        except TimeoutError:
+            return False, f"the comparison was given up after {self._seconds:g} s"
+        except ProcessExpired as error:
+            return False, f"the comparison ended its process (exit code {error.exitcode})"
+        except asyncio.CancelledError:
+            if not self._closed or (task := asyncio.current_task()) is None or task.cancelling():
+                raise  # the caller is cancelled, not the comparison
+            return False, "the comparison was given up: the grader was closed"
+
+    def _start(self) -> ProcessPool:
+        return ProcessPool(
+            self._processes,
+            initializer=_prepare,
+            initargs=(self._memory,),
+            context=multiprocessing.get_context("spawn"),
+        )
+
+
+def _prepare(memory_bytes: int) -> None:
+    """In a new process: what comparisons need is imported, and sympy's tables are filled, before any time counts."""
+    for answer, reference in ((r"\sqrt{8}", r"2\sqrt{2}"), ("(x+1)^2", "x^2+2x+1"), ("3.14159", r"\pi")):
+        equal(answer, reference)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
 
 
 def _equal(answer: str, reference: str) -> tuple[bool, str]:
     try:
         return equal(answer, reference), ""
-    except Exception as error:  # sympy raises anything at all for what it cannot read
+    except Exception as error:  # sympy raises anything at all for what it cannot read, MemoryError included
         return False, f"could not be compared: {type(error).__name__}: {error}"[:200]

@@ -1,33 +1,34 @@
 """The items of a suite, from a file, an object store or the hub."""
 
-import csv
 import hashlib
-import json
+import math
 import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from multiverse.evaluation.grading.extraction import last_boxed
 from multiverse.evaluation.suites.registry import SUITES, Grading, Suite
-from multiverse.storage import download_object
+from multiverse.evaluation.suites.rows import HUB, SuiteError, fetch, hub_file, read_rows
+
+__all__ = ["Item", "Loaded", "SuiteError", "load_suite"]
 
 LETTERS = "ABCDEFGHIJ"
-
-
-class SuiteError(ValueError):
-    """A suite that cannot be read; the message names file, row and column."""
+WORKED = "solution"
+"""A column of this name holds a worked solution: its answer is in the last box of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """question: the prompt as it is asked. answer: the reference; of a choice its letter."""
+    """question: the prompt as it is asked. answer: the reference; of a choice its letter. choices: in their order."""
 
     id: str
     question: str
     answer: str
     grading: Grading
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +50,24 @@ def load_suite(
 ) -> Loaded:
     """The items of the suite ``name``, in the file's order.
 
-    source: a .json, .jsonl, .parquet or .csv file, here or as ``s3://bucket/key``; default: the hub's.
-    columns: other names for ``question``, ``answer`` and ``id``. limit: the first so many. seed: of the choices' order.
+    source: a .json, .jsonl, .parquet or .csv file, here or as ``s3://bucket/key`` or ``hf://owner/dataset/path``;
+    default: the hub's. columns: other names for ``question``, ``answer`` and ``id``, and of a multiple choice for
+    ``wrong_1`` and so on. limit: the first so many. seed: of the choices' order, which also hangs on the item's id.
     Raises SuiteError, StorageError.
     """
     if name not in SUITES:
         raise SuiteError(f"there is no suite {name!r}: there are {', '.join(SUITES)}")
     suite = SUITES[name]
-    if unknown := set(columns or ()) - {"question", "answer", "id"}:
-        raise SuiteError(f"columns has {unknown.pop()!r}: must be question, answer or id")
+    fields = _Fields.of(suite, columns or {})
     with tempfile.TemporaryDirectory() as folder:
         path, place = _file(suite, source, Path(folder))
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
         items: list[Item] = []
-        for number, record in enumerate(_records(path), 1):
+        for number, (where, record) in enumerate(read_rows(path), 1):
             if limit is not None and len(items) == limit:
                 break
-            items.append(_item(suite, record, f"{path.name}, row {number}", number, columns or {}, seed))
+            items.append(_item(suite, fields, record, where, number, seed))
     if not items:
         raise SuiteError(f"{place} holds no rows")
     seen: set[str] = set()
@@ -80,85 +82,79 @@ def _file(suite: Suite, source: str | None, folder: Path) -> tuple[Path, str]:
     if source is None:
         if suite.hub is None:
             raise SuiteError(f"{suite.name} is not downloaded: give its file with --source")
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
         repository, file = suite.hub
         try:
-            return Path(hf_hub_download(repository, file, repo_type="dataset")), f"hf://{repository}/{file}"
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise SuiteError(f"{suite.name} could not be had from {repository}; give a file: {error}") from error
-    if source.startswith("s3://"):
-        return download_object(source, folder / source.rpartition("/")[2]), source
-    path = Path(source).expanduser()
+            return hub_file(repository, file), f"{HUB}{repository}/{file}"
+        except SuiteError as error:
+            raise SuiteError(f"{suite.name} needs a file of your own: {error}") from error
+    path = fetch(source, folder)
     if not path.is_file():
         raise SuiteError(f"{source} is no file")
-    return path, str(path)
+    return path, source
 
 
-def _records(path: Path) -> Iterator[Mapping[str, Any]]:
-    match path.suffix:
-        case ".jsonl":
-            for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-                if line.strip():
-                    yield _object(_parsed(line, f"{path.name}, line {number}"), f"{path.name}, line {number}")
-        case ".json":
-            values = _parsed(path.read_text("utf-8"), path.name)
-            if not isinstance(values, list):
-                raise SuiteError(f"{path.name} must hold a list of objects")
-            yield from (_object(value, f"{path.name}, row {number}") for number, value in enumerate(values, 1))
-        case ".csv":
-            with path.open(encoding="utf-8", newline="") as lines:
-                yield from csv.DictReader(lines)
-        case ".parquet":
-            from pyarrow import parquet
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """Columns for what an item needs; the first that a row has counts. named: those that the user named."""
 
-            yield from parquet.read_table(path).to_pylist()
-        case _:
-            raise SuiteError(f"{path.name} must end with .json, .jsonl, .parquet or .csv")
+    question: tuple[str, ...]
+    answer: tuple[str, ...]
+    id: tuple[str, ...]
+    wrong: tuple[tuple[str, ...], ...]
+    named: frozenset[str]
 
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise SuiteError(f"{where}: no JSON: {error}") from error
+    @classmethod
+    def of(cls, suite: Suite, columns: Mapping[str, str]) -> "_Fields":
+        wrong = {f"wrong_{place}": (name,) for place, name in enumerate(suite.wrong, 1)}
+        known = {"question": suite.question, "answer": suite.answer, "id": suite.id} | wrong
+        if unknown := [name for name in columns if name not in known]:
+            names = list(known)
+            raise SuiteError(f"columns has {unknown[0]!r}: must be {', '.join(names[:-1])} or {names[-1]}")
+        known |= {name: (column,) for name, column in columns.items()}
+        return cls(
+            known["question"], known["answer"], known["id"], tuple(known[name] for name in wrong), frozenset(columns)
+        )
 
 
-def _object(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise SuiteError(f"{where}: must be an object, not {value!r:.60}")
-    return value
-
-
-def _item(
-    suite: Suite, record: Mapping[str, Any], where: str, number: int, columns: Mapping[str, str], seed: int
-) -> Item:
-    def text(names: Sequence[str]) -> str:
+def _item(suite: Suite, fields: _Fields, record: Mapping[str, Any], where: str, number: int, seed: int) -> Item:
+    def text(names: tuple[str, ...]) -> tuple[str, str]:
+        """The column and what is in it."""
         name = next((name for name in names if record.get(name) is not None), None)
         if name is None:
             raise SuiteError(f"{where}: has no {' or '.join(names)}; its columns are {', '.join(map(str, record))}")
-        return _text(record[name])
+        return name, _text(record[name], f"{where}: its {name}")
 
-    def of(field: str, names: tuple[str, ...]) -> tuple[str, ...]:
-        return (columns[field],) if field in columns else names
-
-    question, answer = text(of("question", suite.question)), text(of("answer", suite.answer))
-    ids = of("id", suite.id)
-    id = text(ids) if any(record.get(name) is not None for name in ids) else str(number)
+    _, question = text(fields.question)
+    column, answer = text(fields.answer)
+    has_id = "id" in fields.named or any(record.get(name) is not None for name in fields.id)
+    id = text(fields.id)[1] if has_id else str(number)
     if suite.answer_after is not None:
         _, found, answer = answer.rpartition(suite.answer_after)
-        if not found:
+        if not found or not answer.strip():
             raise SuiteError(f"{where}: its answer holds no {suite.answer_after!r}")
+    elif suite.grading == "math" and (column == WORKED or "\\boxed" in answer):
+        boxed = last_boxed(answer)
+        if boxed is None:
+            raise SuiteError(f"{where}: its {column} holds no \\boxed{{}} with an answer")
+        answer = boxed
+    answer = answer.strip()
     if suite.grading != "choice":
-        return Item(id, suite.prompt.format(question=question), answer.strip(), suite.grading)
-    choices = [answer.strip(), *(text((name,)).strip() for name in suite.wrong)]
-    random.Random(f"{seed} {id}").shuffle(choices)
-    listed = "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
-    letter = LETTERS[choices.index(answer.strip())]
-    return Item(id, suite.prompt.format(question=question, choices=listed), letter, "choice")
+        return Item(id, suite.prompt.format(question=question), answer, suite.grading)
+    choices = [answer, *(text(names)[1].strip() for names in fields.wrong)]
+    order = list(range(len(choices)))
+    random.Random(f"{seed} {id}").shuffle(order)
+    shuffled = tuple(choices[place] for place in order)
+    listed = "\n".join(f"({letter}) {choice}" for letter, choice in zip(LETTERS, shuffled, strict=False))
+    prompt = suite.prompt.format(question=question, choices=listed)
+    return Item(id, prompt, LETTERS[order.index(0)], "choice", shuffled)
 
 
-def _text(value: Any) -> str:
-    """Numbers as people write them: 27.0 is "27"."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _text(value: Any, what: str) -> str:
+    """A text, or a number as people write it: 27.0 is "27"."""
+    if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise SuiteError(f"{what} must be text or a number, not {value!r:.60}")
+    if not (text := str(value)).strip():
+        raise SuiteError(f"{what} is empty")
+    return text

@@ -1,5 +1,6 @@
 """The events of one request folded into its answer: text in reading order as it comes, and the tree at the end."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +9,14 @@ from multiverse.engine.segment import TokenLogprob
 from multiverse.serving.answer.branch_text import BranchText, inner_text, outline_text
 from multiverse.serving.answer.content import Content, FlatContent, StopContent
 from multiverse.serving.answer.reading_order import ReadingOrder
+from multiverse.serving.api.speedup import Gain
 from multiverse.serving.events import (
     Block,
     BlockForked,
     BlockJoined,
     Branch,
     BranchFinished,
+    BranchRetried,
     Event,
     FellBack,
     Finished,
@@ -49,6 +52,10 @@ class Answer:
         self.text = ""
         self.tokens: list[int] = []
         self.logprobs: list[TokenLogprob | None] = []
+        self.gain: Gain | None = None
+        """Set it before the last event, if it is known."""
+        self._began = time.monotonic()
+        self._milliseconds = 0.0
         self._result: Result | None = None
         self._codec = codec
         self._tag_ids = tag_ids
@@ -73,8 +80,14 @@ class Answer:
     def finished(self) -> bool:
         return self._result is not None
 
+    @property
+    def milliseconds(self) -> float:
+        """From the begin to the last event."""
+        return round(self._milliseconds, 1)
+
     def push(self, event: Event) -> Text | None:
         """What of the answer has come to its turn in reading order."""
+        self._milliseconds = (time.monotonic() - self._began) * 1e3
         runs = self._order.push(event)
         tokens = tuple(token for run in runs for token in run.tokens)
         logprobs = tuple(entry for run in runs for entry in run.logprobs or (None,) * len(run.tokens))
@@ -89,7 +102,14 @@ class Answer:
         return Text(text, tokens, logprobs, offset, index) if text or tokens else None
 
     def progress(self, event: Event) -> dict[str, Any] | None:
-        """What a stream with ``stream_branches`` says of the event in its ``parallel`` field."""
+        """What a stream with ``stream_branches`` says in its ``parallel`` field of the event that was pushed last.
+
+        at: milliseconds since the begin.
+        """
+        told = self._told(event)
+        return None if told is None else {**told, "at": self.milliseconds}
+
+    def _told(self, event: Event) -> dict[str, Any] | None:
         match event:
             case TokensAdded(place=place, tokens=tokens) if place:
                 branch = self._branches.setdefault(place, BranchText(self._codec, self._tag_ids))
@@ -103,6 +123,8 @@ class Answer:
             case BranchFinished():
                 figures = {"finish_reason": event.finish, "tokens": event.tokens, "milliseconds": event.milliseconds}
                 return {"event": "branch", **_tagged(event.place), **figures}
+            case BranchRetried():
+                return {"event": "retry", **_tagged(event.place)}
             case BlockJoined():
                 where = {"block": event.block, "place": event.place, "milliseconds": event.milliseconds}
                 return {"event": "join", **where}
@@ -120,6 +142,8 @@ class Answer:
             "tokens": len(result.tokens),
             "critical_path": result.critical_path,
             "x": round(result.parallelism, 4),
+            "milliseconds": self.milliseconds,
+            "speedup": None if self.gain is None else _speedup(self.gain),
             "fallbacks": list(result.fallbacks),
             "blocks": [self._block(block) for block in result.blocks],
         }
@@ -143,6 +167,14 @@ class Answer:
             **({"replica": branch.replica} if branch.replica else {}),
             "blocks": [self._block(block) for block in branch.blocks],
         }
+
+
+def _speedup(gain: Gain) -> dict[str, float]:
+    return {
+        "measured": round(gain.speedup, 3),
+        "milliseconds": round(gain.taken * 1e3, 1),
+        "sequential_milliseconds": round(gain.sequential * 1e3, 1),
+    }
 
 
 def _tagged(place: Place) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from multiverse.serving.api.errors import ApiError, from_refusal
 from multiverse.serving.api.measure import ServerMeter
 from multiverse.serving.api.schema import MAX_GENERATIONS, ChatBody, CompletionBody
 from multiverse.serving.interface import GenerationEngine
+from multiverse.serving.page.routes import is_page
 
 WATCH_SECONDS = 0.25
 SETTLE_SECONDS = 5.0
@@ -38,7 +39,8 @@ class Gate:
     def caller(self, scope: Scope) -> Caller:
         """Who sends the request of an ASGI scope. Only what is open to all needs no key."""
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if self._access is None or path == "/health" or (path == "/metrics" and self._access.open_metrics):
+        open_to_all = path == "/health" or is_page(path)
+        if self._access is None or open_to_all or (path == "/metrics" and self._access.open_metrics):
             return anybody()
         # The server's end of the connection, which tells whether it came in from outside.
         address, _ = scope.get("server") or (None, None)

@@ -74,9 +74,10 @@ class Generation:
         return chunks
 
     def _events(self) -> AsyncGenerator[tuple[int, Event], None]:
-        return merged([self._measured(answer.request) for answer in self._answers])
+        return merged([self._measured(answer) for answer in self._answers])
 
-    async def _measured(self, request: GenerationRequest) -> AsyncIterator[Event]:
+    async def _measured(self, answer: Answer) -> AsyncIterator[Event]:
+        request = answer.request
         mode = request.parallel.mode
         meter = self._meter.started(mode, self._caller.name)
         begun = False
@@ -86,6 +87,7 @@ class Generation:
                     async for event in events:
                         begun = True
                         meter.event(event)
+                        answer.gain = meter.gain
                         if isinstance(event, TokensAdded):
                             self._caller.account.charge(len(event.tokens))
                         yield event

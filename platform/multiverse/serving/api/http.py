@@ -26,8 +26,9 @@ from multiverse.serving.api.generation import Generation
 from multiverse.serving.api.measure import ServerMeter
 from multiverse.serving.api.openai import ChatForm, CompletionForm, Form, Reply
 from multiverse.serving.api.schema import ChatBody, CompletionBody
-from multiverse.serving.api.translate import Ticket, to_requests
+from multiverse.serving.api.translate import Ticket, default_mode, to_requests
 from multiverse.serving.interface import GenerationEngine
+from multiverse.serving.page.routes import page_routes
 from multiverse.telemetry.export import build
 from multiverse.telemetry.recorders import Recorder
 
@@ -50,7 +51,7 @@ def build_asgi(
     cluster: Callable[[], bytes] | None = None,
     meter: type[ServerMeter] = ServerMeter,
 ) -> FastAPI:
-    """The application that serves ``engine`` under ``model_name``.
+    """The application that serves ``engine`` under ``model_name``, with the playground at ``/``.
 
     ``/metrics`` shows what this process measured, with the engine's figures, and behind it what ``cluster`` gives: the
     whole cluster's metrics as text, under other names. ``recorders`` (Ray's metrics agent) get this process's values.
@@ -64,6 +65,7 @@ def build_asgi(
     gate = Gate(access, admission, engine, server)
     app = _Documented(title="Multiverse", docs_url=None, redoc_url=None)
     app.add_middleware(KeyCheck, gate=gate)
+    app.router.routes.extend(page_routes())
 
     def model() -> dict[str, Any]:
         return {
@@ -73,6 +75,7 @@ def build_asgi(
             "owned_by": "multiverse",
             "root": model_name,
             "max_model_len": engine.limits.max_model_len,
+            "default_mode": default_mode(engine),
         }
 
     async def answer(request: Request, kind: type[B], form: Form) -> Response:

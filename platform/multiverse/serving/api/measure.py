@@ -7,7 +7,7 @@ from typing import Any
 
 from multiverse.engine.step_times import StepCurve
 from multiverse.serving.access.access import Caller
-from multiverse.serving.api.speedup import GainMeter, Load
+from multiverse.serving.api.speedup import Gain, GainMeter, Load
 from multiverse.serving.events import (
     BlockForked,
     BlockJoined,
@@ -104,6 +104,8 @@ class RequestMeter:
         self._outcome = "cancelled"
         self._began = time.monotonic()
         self._gain = GainMeter(server.load)
+        self.gain: Gain | None = None
+        """What going parallel gained, known when the request has ended well."""
         self._last_branch: dict[int, float] = {}
         self._joining: dict[Place, float] = {}
 
@@ -141,7 +143,7 @@ class RequestMeter:
                 self._speedup(result.critical_path)
 
     def _speedup(self, critical_path: int) -> None:
-        gain = self._gain.gain(critical_path)
+        self.gain = gain = self._gain.gain(critical_path)
         if gain is None:
             return
         labels = {"mode": self._mode, "batch": batch_label(gain.batch)}

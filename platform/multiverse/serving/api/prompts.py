@@ -39,7 +39,7 @@ def _chat(body: ChatBody, engine: GenerationEngine) -> Prompt:
         for message in body.messages
     ]
     try:
-        tokens = engine.tokens.chat(turns)
+        tokens = engine.tokens.continued(turns) if body.continue_final_message else engine.tokens.chat(turns)
     except ValueError as error:
         raise bad("messages", f"messages: {error}") from error
     questions = [message.content for message in body.messages if message.role == "user"]

@@ -148,6 +148,11 @@ class ChatBody(GenerationBody):
     """``POST /v1/chat/completions``."""
 
     messages: list[Message] = Field(min_length=1)
+    continue_final_message: bool = Field(
+        False,
+        description="Go on with the last message, the assistant's; vLLM's field, with add_generation_prompt false.",
+    )
+    add_generation_prompt: bool = Field(True, description="False exactly where continue_final_message is true.")
     max_completion_tokens: int | None = Field(None, ge=1, description="The newer name of max_tokens.")
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS, description="Alternatives per token, with logprobs.")

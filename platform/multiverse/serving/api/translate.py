@@ -21,6 +21,11 @@ class Ticket:
     arrival: int
 
 
+def default_mode(engine: GenerationEngine) -> Mode:
+    """Of requests that name none."""
+    return "auto" if engine.limits.trained else "off"
+
+
 def to_requests(
     body: ChatBody | CompletionBody, engine: GenerationEngine, ticket: Callable[[], Ticket], tenant: str = ""
 ) -> list[GenerationRequest]:
@@ -28,7 +33,7 @@ def to_requests(
 
     tenant: whose prefix cache they use; empty: the one that all share.
     """
-    mode = body.parallel.mode or ("auto" if engine.limits.trained else "off")
+    mode = body.parallel.mode or default_mode(engine)
     _check_options(body, mode)
     if mode != "off":
         _check_structured(body, mode)
@@ -89,6 +94,15 @@ def _check_options(body: ChatBody | CompletionBody, mode: Mode) -> None:
     if logprobs and not body.parallel.tags:
         raise bad("logprobs", "logprobs belong to tokens, tags included: they do not work with parallel.tags false")
     if isinstance(body, ChatBody):
+        if body.continue_final_message == body.add_generation_prompt:
+            raise bad(
+                "continue_final_message",
+                "continue_final_message must be true where add_generation_prompt is false, and only there",
+            )
+        if body.continue_final_message and body.messages[-1].role != "assistant":
+            raise bad(
+                "continue_final_message", "continue_final_message is true: the last message must be the assistant's"
+            )
         if body.top_logprobs is not None and not body.logprobs:
             raise bad("top_logprobs", f"top_logprobs is {body.top_logprobs} without logprobs: true")
         if body.ignore_eos and body.response_format is not None and body.response_format.type != "text":

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from multiverse.training.families import arithmetic, calculations, lists, measures, people, rules, strings
 from multiverse.training.families.draw import Draw, Split
-from multiverse.training.families.task import Task, grade
+from multiverse.training.families.task import Task, answer_of, grade
 
-__all__ = ["FAMILIES", "Family", "Task", "generate", "grade"]
+__all__ = ["FAMILIES", "Family", "Task", "answer_of", "generate", "grade"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,8 +77,14 @@ def block(parts: Sequence[Part], parent: str = "", ending: str = "\n") -> str:
 
 def grade(task_expected: str, answer_text: str) -> bool:
     """Whether the last ``Answer:`` line says what is expected; case, spacing and a final period do not matter."""
-    found = _ANSWER.findall(answer_text)
-    return bool(found) and _plain(found[-1]) == _plain(task_expected)
+    answer = answer_of(answer_text)
+    return answer is not None and _plain(answer) == _plain(task_expected)
+
+
+def answer_of(text: str) -> str | None:
+    """What the last ``Answer:`` line says; None: there is none."""
+    found = _ANSWER.findall(text)
+    return found[-1].strip() if found else None
 
 
 def _plain(text: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""Accuracy of models on suites: questions, who answers them, results that survive, figures and the report."""
