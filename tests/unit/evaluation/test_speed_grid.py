@@ -13,7 +13,8 @@ from multiverse.evaluation.speed import history
 from multiverse.evaluation.speed.config import SpeedConfig
 from multiverse.evaluation.speed.grid import Cell, Estimate, LeftOut, Plan, Room, Size, cells, does_not_fit, plan
 from multiverse.evaluation.speed.limit import limit, step_at
-from multiverse.evaluation.speed.measure import Measured, Record, read, size_of
+from multiverse.evaluation.speed.measure import Measured, size_of
+from multiverse.evaluation.speed.records import Record, read
 from multiverse.evaluation.speed.report import write_report
 from multiverse.evaluation.speed.script import Writer
 from multiverse.evaluation.speed.shape import even

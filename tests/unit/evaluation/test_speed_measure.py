@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from multiverse.evaluation.speed.config import SpeedConfig
-from multiverse.evaluation.speed.measure import Measured, Record, measure_on
+from multiverse.evaluation.speed.measure import Measured, measure_on
+from multiverse.evaluation.speed.records import Record
 from multiverse.evaluation.speed.runs import Runner
 from multiverse.evaluation.speed.summary import rows
 from multiverse.models.tokens import Tokens

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from multiverse.evaluation.speed.measure import Measured, Record
+from multiverse.evaluation.speed.measure import Measured
+from multiverse.evaluation.speed.records import Record
 
 BRANCH_TOKENS = 512
 """From so many tokens of branches on, a join by KV has to beat a second prefill."""
