@@ -4,22 +4,32 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+import uvicorn
 
+from multiverse.application import free_port
 from multiverse.config import ConfigError
 from multiverse.evaluation.accuracy.asking import TargetError
 from multiverse.evaluation.accuracy.config import EvaluateConfig
 from multiverse.evaluation.accuracy.figures import failures, figures
 from multiverse.evaluation.accuracy.run import Evaluated, evaluate
+from multiverse.serving.api.http import build_asgi
+from multiverse.serving.events import Finished
+from multiverse.serving.request import GenerationRequest
 from tests.integration.llm_server import Body, Server, always, llm_server, seeded
 from tests.integration.ray_head import BIN
 from tests.unit.evaluation.accuracy_fakes import right_answers
+from tests.unit.serving.http_fakes import FakeEngine, block_of_two, sequential
 
 FAULTS = ("429", "500", "503", "reset", "slow", "truncated", "cut", "none_at_all", "html")
 
@@ -192,3 +202,42 @@ def test_a_run_that_is_killed_goes_on_without_asking_again(tmp_path: Path) -> No
     assert json.loads((tmp_path / "report.json").read_text()) == report
     for name in ("report.md", "rows.csv", "generated-lengths.png"):
         assert (tmp_path / name).stat().st_size > 100
+
+
+async def test_our_server_takes_budgets_in_positions_and_goes_on_with_a_structured_text(tmp_path: Path) -> None:
+    def script(request: GenerationRequest) -> list[Any]:
+        if request.parallel.mode == "off":
+            return list(sequential(engine.tokens, " 4"))
+        *events, last = block_of_two(engine.tokens)
+        assert isinstance(last, Finished)
+        finish = "stop" if request.parallel.max_positions is None else "length"
+        return [*events, Finished(replace(last.result, finish=finish))]  # type: ignore[arg-type]
+
+    engine = FakeEngine(script, trained=True, max_model_len=500)
+    with http_server(engine) as url:
+        suites = [{"name": "generated", "count": 1, "max_tokens": 200}]
+        values = {"model": {"base_url": url}, "suites": suites, "budgets": [30], "out": str(tmp_path)}
+        found = await evaluate(EvaluateConfig.of(values))
+    free, thinking, forced = engine.requests
+    assert [request.parallel.max_positions for request in engine.requests] == [None, 30, None]
+    assert (free.parallel.mode, thinking.parallel.mode, forced.parallel.mode) == ("auto", "auto", "off")
+    assert engine.tokens.decode(forced.prompt).endswith("Done.Answer:[on]")
+    figures_ = side(found)
+    assert (figures_["parallel"], figures_["valid_of_parallel"], figures_["critical_path"]) == (1.0, 1.0, 40.0)
+    (record,) = [record for record in found.records["model"].values() if record.budget == 30]
+    assert (record.forced, record.width, record.answer) == (True, 2, "4")
+    assert record.text.endswith("</Parallel>\nDone.\nAnswer: 4")
+
+
+@contextmanager
+def http_server(engine: FakeEngine) -> Iterator[str]:
+    """Our HTTP surface over ``engine``; its ``base_url``."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(build_asgi(engine, "tiny"), port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{port}/v1"
+    server.should_exit = True
+    thread.join()

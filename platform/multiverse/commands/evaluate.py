@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -103,8 +104,12 @@ def _target(text: str, key_env: str | None) -> dict[str, Any]:
 
 
 def _default_out(model: str, against: str | None) -> str:
-    """``runs/evaluate/`` and the last part of each name."""
-    names = [text.rstrip("/").rpartition("/")[2].removeprefix("builtin:") for text in (model, against) if text]
+    """``runs/evaluate/`` and what each is called: the model's name, or the server's host and port."""
+    names = []
+    for text in (model, against):
+        if text:
+            named = text.partition("#")[2] or (urlsplit(text).netloc if text.startswith("http") else "")
+            names.append(named or text.rstrip("/").rpartition("/")[2].removeprefix("builtin:"))
     return str(Path("runs/evaluate") / re.sub(r"[^\w.-]", "-", "-against-".join(names)))
 
 

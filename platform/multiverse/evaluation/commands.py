@@ -175,7 +175,7 @@ def metrics(
     from multiverse.evaluation.metrics_cost import measure_metrics
 
     engine = {"enforce_eager": eager, "max_model_len": 2048, "kv_cache_gib": 1.0}
-    report = measure_metrics(_served(model, 1, engine, placement="home"), pairs, concurrency, max_tokens)
+    report = measure_metrics(_served(model, 1, engine, placement="home"), pairs, concurrency, max_tokens, _progress)
     show_table("Cost of metrics", [report])
     _end(report, as_json, ok=report["ok"])
 
@@ -255,6 +255,10 @@ def show_table(title: str, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
     Console().print(table)
+
+
+def _progress(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _end(report: dict[str, Any], as_json: bool, ok: bool = True) -> None:

@@ -123,6 +123,7 @@ async def test_the_report_says_how_it_came_about(tmp_path: Path) -> None:
     report = write_report(found, "multiverse evaluate ours")
     text = (tmp_path / "report" / "report.md").read_text()
     assert "multiverse evaluate ours" in text
+    assert "1 answer per item, greedy, seed 0." in text
     assert report["suites"]["generated"]["sha256"] in text
     assert report["facts"]["versions"]["numpy"] in text
     assert set(report["facts"]) == {"date", "python", "versions", "code", "machine"}

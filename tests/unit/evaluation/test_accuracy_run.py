@@ -8,12 +8,14 @@ from random import Random
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from multiverse.config import ConfigError
 from multiverse.evaluation.accuracy.asking import AnswerError, Ask, Response, TargetError
 from multiverse.evaluation.accuracy.figures import failures, figures, side_figures
 from multiverse.evaluation.accuracy.records import Record, RecordsError, open_results
 from multiverse.evaluation.accuracy.run import Evaluated, Progress, evaluate
+from multiverse.telemetry.export import build
 from tests.unit.evaluation.accuracy_fakes import Told, config, failing, opener, right, right_answers, sometimes
 
 
@@ -213,8 +215,35 @@ async def test_quantiles_of_the_others_lengths_become_budgets_and_stay(tmp_path:
     assert again.budgets == found.budgets
 
 
+async def test_a_suite_may_have_budgets_of_its_own(tmp_path: Path) -> None:
+    told = Told(right(40))
+    suites = [{"name": "generated", "count": 40, "budgets": [9]}]
+    assert (await run(tmp_path, told, suites=suites, budgets=[5])).budgets == {"generated": (9,)}
+    assert {ask.budget for ask in told.asked} == {None, 9}
+
+
 async def test_records_are_of_this_run_only(tmp_path: Path) -> None:
     await run(tmp_path, Told(right(40)), samples=2, temperature=0.0)
     found = await run(tmp_path, Told(right(40)))
     assert {record.sample for record in found.records["model"].values()} == {0}
     assert all(replace(record, text="").correct for record in found.records["model"].values())
+
+
+async def test_progress_is_in_the_metrics(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    answers, bad = right(40), set(list(right_answers(40))[:5])
+
+    def answer(ask: Ask) -> str | Response:
+        if ask.question in bad:
+            raise AnswerError("out of order", retryable=False)
+        return Response(answers(ask), "stop", 30, 10, 0.1)  # type: ignore[arg-type]
+
+    made = config(tmp_path)
+    await evaluate(made, opener(made, ours=Told(answer)), recorder=build(registry))
+    suite = {"suite": "generated"}
+    assert registry.get_sample_value("multiverse_evaluation_tasks", suite) == 40
+    for outcome, count in (("correct", 35), ("failed", 5)):
+        name = "multiverse_evaluation_answers_total"
+        assert registry.get_sample_value(name, suite | {"outcome": outcome}) == count
+    assert registry.get_sample_value("multiverse_evaluation_tokens_total", suite) == 35 * 30
+    assert registry.get_sample_value("multiverse_evaluation_critical_path_tokens_total", suite) == 35 * 10

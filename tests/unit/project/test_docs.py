@@ -15,6 +15,7 @@ DOCUMENTS = [
     "docs/engine.md",
     "docs/tasks.md",
     "docs/evaluation.md",
+    "docs/benchmark.md",
 ]
 PAGES = [*DOCUMENTS, *(f"docs/{name}.md" for name in ("architecture", "configuration", "operations", "tutorial"))]
 _FILE = re.compile(r"`([\w.-]+(?:/[\w.-]+)*\.(?:py|yaml|lock|txt))`")

@@ -26,7 +26,7 @@ class Ask:
 
     sample: which of an item's answers, from 0; its seed is that of the run plus this. budget: positions of the critical
     path after which thinking is closed and the answer forced; None: it ends by itself, or by ``max_tokens``.
-    max_tokens: of the answer, all branches counted; None: what the context leaves.
+    max_tokens: of the answer, all branches counted, where it has no budget; None: what the context leaves.
     """
 
     suite: str

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from multiverse.config import ConfigError, Configuration, EngineOptions, read_yaml, short_name
 from multiverse.evaluation.suites.registry import SUITES
@@ -15,6 +24,18 @@ from multiverse.serving.access.access import is_loopback
 GENERATED = "generated"
 _ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?(/[^\s?#@]*)?", re.ASCII | re.IGNORECASE)
 _QUANTILE = re.compile(r"(100|[1-9]?\d)%")
+
+
+def _positions_or_quantiles(budgets: tuple[int | str, ...] | None) -> tuple[int | str, ...] | None:
+    for budget in budgets or ():
+        if isinstance(budget, str) and not _QUANTILE.fullmatch(budget):
+            raise ValueError(f"has {budget!r}: must be positions like 1024, or quantiles like '50%'")
+        if isinstance(budget, int) and budget < 1:
+            raise ValueError(f"has {budget}: must be at least 1 position")
+    return budgets
+
+
+Budgets = Annotated[tuple[int | str, ...], AfterValidator(_positions_or_quantiles)]
 
 
 class _Options(BaseModel):
@@ -31,6 +52,8 @@ class SuiteUse(_Options):
     max_tokens: int | None = Field(
         None, ge=1, description="Of an answer; default: what the context leaves, for generated tasks 600."
     )
+
+    budgets: Budgets | None = Field(None, description="In place of the run's `budgets`; [] for none.")
 
     @field_validator("name")
     @classmethod
@@ -53,7 +76,7 @@ class EngineTarget(_Target):
     """A model that runs on an engine of the run's own, or of each of its workers."""
 
     kind: Literal["engine"] = Field("engine", description="May be left out.")
-    model: str = Field(min_length=1, description="Directory, hub id, s3:// prefix or builtin:....")
+    model: str = Field(min_length=1, description="Directory, hub id, s3:// prefix or builtin:...")
     mode: Literal["auto", "force", "off"] | None = Field(None, description="Default: auto if trained, else off.")
     max_width: int = Field(8, ge=1, le=32, description="Branches of one block at the same time.")
     max_depth: int = Field(3, ge=1, le=8, description="How deep blocks may nest.")
@@ -79,7 +102,7 @@ class EngineTarget(_Target):
 class EndpointTarget(_Target):
     """A server that speaks OpenAI's chat completions."""
 
-    kind: Literal["endpoint"] = Field("endpoint", description="May be left out.")
+    kind: Literal["endpoint"] = Field("endpoint", description="May be left out where there is a `base_url`.")
     base_url: str = Field(description="What stands before /chat/completions: http://127.0.0.1:8000/v1.")
     model: str | None = Field(None, min_length=1, description="Its name there; default: the only one there is.")
     key_env: str | None = Field(None, min_length=1, description="Environment variable with the API key.")
@@ -144,7 +167,7 @@ AnyTarget = Annotated[Target, BeforeValidator(_of_its_kind)]
 class WorkerOptions(_Options):
     """Ray Data's actors: each has an engine of its own, or asks the server."""
 
-    count: int = Field(1, ge=1, description="How many.")
+    count: int = Field(1, ge=1, description="How many; above 1 the run is on Ray.")
     cpus: float = Field(1, gt=0, description="CPUs that Ray counts for one.")
     gpus: float = Field(0, ge=0, description="GPUs that Ray gives to one.")
 
@@ -152,7 +175,7 @@ class WorkerOptions(_Options):
 class EvaluateConfig(Configuration):
     """One run. All that it writes lies under ``out``; the same command goes on where a run stopped."""
 
-    model: AnyTarget = Field(description="Who answers: a model's name alone, or the fields below.")
+    model: AnyTarget
     against: AnyTarget | None = Field(None, description="Another model that answers the same.")
     suites: tuple[SuiteUse, ...] = Field((SuiteUse(name=GENERATED),), min_length=1)
     out: str = Field(min_length=1, description="A directory, for answers and report.")
@@ -161,7 +184,7 @@ class EvaluateConfig(Configuration):
     seed: int = Field(0, ge=0, lt=2**62, description="Of the first sample, of generated tasks and of choices' order.")
     temperature: float | None = Field(None, ge=0, le=2, description="Default: 0 for one sample, 0.6 for several.")
     top_p: float = Field(0.95, gt=0, le=1, description="Where the temperature is above 0.")
-    budgets: tuple[int | str, ...] = Field(
+    budgets: Budgets = Field(
         (), description="Positions; or '50%': that quantile of how long the answers without budget are."
     )
     answer_tokens: int = Field(64, ge=1, description="Of an answer that is forced where a budget ends.")
@@ -173,16 +196,6 @@ class EvaluateConfig(Configuration):
     speed_pairs: int = Field(
         0, ge=0, description="Generated tasks that split, which both engines also answer one at a time, in turn."
     )
-
-    @field_validator("budgets")
-    @classmethod
-    def _budgets_are_positions_or_quantiles(cls, budgets: tuple[int | str, ...]) -> tuple[int | str, ...]:
-        for budget in budgets:
-            if isinstance(budget, str) and not _QUANTILE.fullmatch(budget):
-                raise ValueError(f"has {budget!r}: must be positions like 1024, or quantiles like '50%'")
-            if isinstance(budget, int) and budget < 1:
-                raise ValueError(f"has {budget}: must be at least 1 position")
-        return budgets
 
     @field_validator("suites")
     @classmethod

@@ -136,13 +136,11 @@ class EndpointResponder:
     def _limits(self, ask: Ask) -> dict[str, Any]:
         """How long the answer may get. Without blocks a token is a position: elsewhere a budget is max_tokens."""
         field, budget = self._target.length_field, ask.budget
-        most = ask.max_tokens
         if budget is None:
-            return {} if most is None else {field: most}
+            return {} if ask.max_tokens is None else {field: ask.max_tokens}
         if not self.ours:
-            return {field: budget if most is None else min(budget, most)}
-        parallel = self._target.extra_body.get("parallel", {}) | {"max_positions": budget}
-        return {"parallel": parallel} | ({} if most is None else {field: most})
+            return {field: budget}
+        return {"parallel": self._target.extra_body.get("parallel", {}) | {"max_positions": budget}}
 
     def _forcing(
         self, messages: list[dict[str, str]], ask: Ask, text: str, end: str

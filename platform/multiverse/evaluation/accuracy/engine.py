@@ -55,7 +55,8 @@ class EngineResponder:
         cue = 0 if ask.budget is None else ask.answer_tokens + len(engine.tokens.encode_plain(closing("", "math"))) + 16
         if room - cue < 1:
             raise AnswerError(f"the prompt has {len(prompt)} tokens: the context has no room behind it", False)
-        most = room - cue if ask.max_tokens is None else min(ask.max_tokens, room - cue)
+        # A budget is in positions: tokens do not limit it, or branches would not count as they should.
+        most = room - cue if ask.max_tokens is None or ask.budget is not None else min(ask.max_tokens, room)
         result = await self._generate(ask, prompt, most, self.mode, ask.budget, ())
         answered = [id for id in result.tokens if id not in engine.tokens.eos_ids]
         text = engine.tokens.decode(answered)

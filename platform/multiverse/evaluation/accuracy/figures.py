@@ -53,14 +53,15 @@ def side_figures(items: Items, majorities: Sequence[bool]) -> dict[str, Any]:
     records = [record for item in items for record in item]
     parallel = [record for record in records if record.blocks]
     correct = [[record.correct for record in item] for item in items]
+    accuracy = asdict(average_at_k(correct))
     return {
         "answers": len(records),
         "samples": k,
-        "pass@1": asdict(average_at_k(correct)),
+        "pass@1": accuracy,
         "pass@1_wilson": asdict(share([item[0] for item in correct])) if k == 1 else None,
-        "avg@k": asdict(average_at_k(correct)),
+        "avg@k": accuracy,
         "pass@k": pass_at(correct, k),
-        "majority@k": asdict(mean([float(right) for right in majorities])),
+        "majority@k": accuracy if k == 1 else asdict(mean([float(right) for right in majorities])),
         "parallel": _share(record.blocks > 0 for record in records),
         "valid_of_parallel": _share(record.valid for record in parallel) if parallel else None,
         "x": _mean(record.parallelism for record in records),

@@ -29,13 +29,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """source: where they come from. sha256: of the file, or of the generated tasks. max_tokens: of an answer."""
+    """source: where they come from. sha256: of the file, or of the generated tasks. max_tokens: of an answer.
+
+    budgets: in place of the run's; None: those.
+    """
 
     suite: str
     source: str
     sha256: str
     items: tuple[Question, ...]
     max_tokens: int | None
+    budgets: tuple[int | str, ...] | None = None
     from_file: bool = True
 
 
@@ -47,7 +51,7 @@ def load_questions(use: SuiteUse, seed: int) -> Questions:
     items = tuple(Question(item.id, item.question, item.answer, item.grading) for item in loaded.items)
     # Where a file lies on one machine is of no use on another.
     source = loaded.source if "://" in loaded.source else Path(loaded.source).name
-    return Questions(use.name, source, loaded.sha256, items, use.max_tokens)
+    return Questions(use.name, source, loaded.sha256, items, use.max_tokens, use.budgets)
 
 
 def _generated(use: SuiteUse, seed: int) -> Questions:
@@ -70,7 +74,9 @@ def _generated(use: SuiteUse, seed: int) -> Questions:
         for task in tasks
     )
     most = 600 if use.max_tokens is None else use.max_tokens
-    return Questions(use.name, f"{count} held-out tasks of seed {seed}", _digest(items), items, most, from_file=False)
+    return Questions(
+        use.name, f"{count} held-out tasks of seed {seed}", _digest(items), items, most, use.budgets, from_file=False
+    )
 
 
 def _digest(items: Sequence[Question]) -> str:

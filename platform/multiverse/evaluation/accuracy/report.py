@@ -42,6 +42,7 @@ def write_report(run: Evaluated, command: str = "", speed: Mapping[str, Any] | N
         "suites": found,
         "failures": failures(run),
         **({} if speed is None else {"speed": dict(speed)}),
+        "commits": list(run.commits),
         "facts": run_facts(),
     }
     for suite in run.questions:
@@ -74,17 +75,19 @@ def markdown(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
     how = (
         "greedy" if not sampling["temperature"] else f"temperature {sampling['temperature']}, top-p {sampling['top_p']}"
     )
+    seeds = sampling["seeds"]
+    asked = "1 answer per item" if len(seeds) == 1 else f"{len(seeds)} answers per item"
+    seeded = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     parts.append(
-        f"{sampling['samples']} answer{'s' if sampling['samples'] > 1 else ''} per item, {how}, seeds "
-        f"{sampling['seeds'][0]} to {sampling['seeds'][-1]}. Intervals are at 95 %, by the bootstrap over items, where "
-        "nothing else is said. An answer that could not be had counts as wrong. x is tokens / critical path."
+        f"{asked}, {how}, {seeded}. Intervals are at 95 %, by the bootstrap over items, where nothing else is said. An "
+        "answer that could not be had counts as wrong. x is tokens / critical path."
     )
     for suite, found in report["suites"].items():
         parts += _suite(suite, found, names, sampling["samples"])
     if "speed" in report:
         parts += ["## One request at a time", _speed(report["speed"])]
     parts += _failures(report["failures"], names)
-    facts = {key: report[key] for key in ("sides", "sampling", "facts")}
+    facts = {key: report[key] for key in ("sides", "sampling", "commits", "facts")}
     parts += ["## Configuration and machine", f"```json\n{json.dumps(facts, indent=1, ensure_ascii=False)}\n```"]
     return "\n\n".join(parts) + "\n"
 
@@ -141,7 +144,7 @@ def _budgets(suite: str, found: Mapping[str, Any], names: Mapping[str, str]) -> 
     parts = [
         f"### Budget control, {suite}",
         "A budget is in positions of the critical path: where it ends, thinking is closed and the answer forced, for "
-        "all models alike.",
+        "all models alike. Dashed in the plot: without a budget.",
         _table(head, lines),
     ]
     if "mean_points" in found:

@@ -46,7 +46,8 @@ class Progress:
 class Evaluated:
     """A run that is whole. records: by side and key. budgets: of each suite, in positions.
 
-    majorities: by side and (suite, item), whether most samples agree on the right answer.
+    majorities: by side and (suite, item), whether most samples agree on the right answer. commits: of the code that
+    worked on it.
     """
 
     config: EvaluateConfig
@@ -54,6 +55,7 @@ class Evaluated:
     records: Mapping[str, Mapping[Key, Record]]
     budgets: Mapping[str, tuple[int, ...]]
     majorities: Mapping[str, Mapping[tuple[str, str], bool]]
+    commits: tuple[str, ...] = ()
 
     def items(self, side: str, suite: Questions, budget: int | None = None) -> list[list[Record]]:
         """The records of each item of a suite, in their order, one per sample."""
@@ -91,7 +93,10 @@ async def evaluate(
                     await asking.ask({suite.suite: [None] for suite in questions}, meter, tell)
                     if not budgets:
                         known = results[side].records
-                        budgets = {suite.suite: state.budgets(config, suite.suite, known) for suite in questions}
+                        budgets = {
+                            suite.suite: state.budgets(suite.suite, _budgets(config, suite), known)
+                            for suite in questions
+                        }
                     await asking.ask(budgets, meter, tell)
             wanted = {_key(ask) for suite in questions for ask in _asks(config, suite, (None, *budgets[suite.suite]))}
             records = {
@@ -101,7 +106,7 @@ async def evaluate(
         majorities = {side: await _majorities(config, questions, records[side], grader) for side in config.sides}
     finally:
         grader.close()
-    return Evaluated(config, questions, records, budgets, majorities)
+    return Evaluated(config, questions, records, budgets, majorities, state.commits)
 
 
 def here(config: EvaluateConfig) -> Opener:
@@ -187,6 +192,10 @@ def _first(errors: BaseException) -> BaseException:
     return errors
 
 
+def _budgets(config: EvaluateConfig, suite: Questions) -> Sequence[int | str]:
+    return config.budgets if suite.budgets is None else suite.budgets
+
+
 def _key(ask: Ask) -> Key:
     return ask.suite, ask.item, ask.sample, ask.budget
 
@@ -216,7 +225,7 @@ class _Meters:
     """Metrics of one side, by suite, if anybody records them."""
 
     def __init__(self, recorder: Recorder | None, config: EvaluateConfig, questions: Sequence[Questions]) -> None:
-        answers = config.samples * (1 + len(config.budgets))
+        answers = config.samples * (1 + len(config.budgets)) * len(config.sides)
         self._meters = (
             {}
             if recorder is None

@@ -11,6 +11,7 @@ from multiverse.config import ConfigError
 from multiverse.evaluation.accuracy.config import EvaluateConfig
 from multiverse.evaluation.accuracy.questions import Questions
 from multiverse.evaluation.accuracy.records import Key, Record
+from multiverse.evaluation.facts import run_facts
 
 RUN = "run.json"
 
@@ -41,6 +42,9 @@ class State:
         }
         if differs := _difference(values, wanted):
             raise ConfigError(f"{out} holds another run: {differs}; choose another --out")
+        code = run_facts()["code"]
+        commit = f"{code['commit']}{' with changes' if code['changed'] else ''}"
+        values["commits"] = list(dict.fromkeys([*values.get("commits", []), commit]))
         values["sampling"] = wanted["sampling"]
         values["sides"] |= wanted["sides"]
         values["suites"] |= wanted["suites"]
@@ -48,19 +52,24 @@ class State:
         state._save()
         return state
 
-    def budgets(self, config: EvaluateConfig, suite: str, records: Mapping[Key, Record]) -> tuple[int, ...]:
+    def budgets(self, suite: str, configured: Sequence[int | str], records: Mapping[Key, Record]) -> tuple[int, ...]:
         """The configured budgets in positions, rising. Quantiles are of ``records``, once: a run that goes on has them.
 
         Raises ConfigError where nothing is known of how long answers are.
         """
         known: dict[str, int] = self._values["budgets"].setdefault(suite, {})
         found: set[int] = set()
-        for budget in config.budgets:
+        for budget in configured:
             if isinstance(budget, str) and budget not in known:
                 known[budget] = _quantile(suite, budget, records)
                 self._save()
             found.add(known[budget] if isinstance(budget, str) else budget)
         return tuple(sorted(found))
+
+    @property
+    def commits(self) -> tuple[str, ...]:
+        """Of the code that worked on this run, in order."""
+        return tuple(self._values["commits"])
 
     def _save(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -95,30 +95,30 @@ def _given(cell: Cell, written: Written) -> int:
 
 
 async def measure(config: SpeedConfig, say: Callable[[str], None] = print) -> Measured:
-    """Measure what is not there yet. Raises ValueError for chains and engine settings that cannot be used, and where
-    the folder holds a run of another configuration."""
-    folder = open_folder(config.out)
+    """Measure what is not there yet, on an engine of its own. Raises as `measure_on` does."""
     async with running(config.engine_config(), config.seed) as runner:
-        every = {cell.id: cell for cell in cells(config, runner.engine.tokens)}
-        writer = Writer(runner.engine.tokens, config.seed)
-        sizes = {id: size_of(cell, writer.answer(cell.shape), writer) for id, cell in every.items()}
-        chosen = await _plan(config, folder, runner, every, sizes)
-        records = {(record.cell, record.repeat): record for record in read(folder)}
-        missing = [
-            (repeat, cell) for repeat in range(config.repeats) for cell in chosen.cells if (cell, repeat) not in records
-        ]
-        say(
-            f"{len(chosen.cells)} cells, {len(chosen.left_out)} left out; {len(missing)} of "
-            f"{len(chosen.cells) * config.repeats} runs to go"
-        )
-        commit = str(run_facts()["code"]["commit"] or "")[:12]
-        for (repeat, _), ids in itertools.groupby(missing, lambda item: (item[0], every[item[1]].group)):
-            group = [every[cell] for _, cell in ids]
-            for record in await _group(runner, group, sizes, repeat):
-                record = replace(record, commit=commit)
-                folder.write(record.name, json.dumps(asdict(record)).encode())
-                records[record.cell, record.repeat] = record
-                say(_line(record))
+        return await measure_on(runner, config, say)
+
+
+async def measure_on(runner: Runner, config: SpeedConfig, say: Callable[[str], None]) -> Measured:
+    """Raises ValueError for chains that cannot be used, and where the folder holds a run that cannot go on so."""
+    folder = open_folder(config.out)
+    every = {cell.id: cell for cell in cells(config, runner.engine.tokens)}
+    writer = Writer(runner.engine.tokens, config.seed)
+    sizes = {id: size_of(cell, writer.answer(cell.shape), writer) for id, cell in every.items()}
+    chosen = await _plan(config, folder, runner, every, sizes)
+    records = {(record.cell, record.repeat): record for record in read(folder)}
+    runs = [(repeat, cell) for repeat in range(config.repeats) for cell in chosen.cells]
+    missing = [run for run in runs if run[::-1] not in records]
+    say(f"{len(chosen.cells)} cells, {len(chosen.left_out)} left out; {len(missing)} of {len(runs)} runs to go")
+    commit = str(run_facts()["code"]["commit"] or "")[:12]
+    for (repeat, _), ids in itertools.groupby(missing, lambda item: (item[0], every[item[1]].group)):
+        group = [every[cell] for _, cell in ids]
+        for record in await _group(runner, group, sizes, repeat):
+            record = replace(record, commit=commit)
+            folder.write(record.name, json.dumps(asdict(record)).encode())
+            records[record.cell, record.repeat] = record
+            say(_line(record))
     return Measured(config, every, sizes, chosen, tuple(records.values()))
 
 
@@ -130,21 +130,22 @@ def read(folder: Folder | Prefix) -> list[Record]:
 async def _plan(
     config: SpeedConfig, folder: Folder | Prefix, runner: Runner, every: dict[str, Cell], sizes: dict[str, Size]
 ) -> Plan:
-    """The plan that is there, or a new one: what cells take is measured once, for a second start has the same grid."""
-    described = config.described()
+    """The plan that is there, for a second start has the same grid, or a new one where another grid is asked for."""
+    described, essence = config.described(), config.essence()
     if PLAN in folder.names():
         found = json.loads(folder.read(PLAN))
-        if found["config"] != described:
-            raise ValueError(f"{folder.uri} holds a run of another configuration: choose another folder")
-        left_out = tuple(LeftOut(**item) for item in found["left_out"])
-        return Plan(tuple(found["cells"]), left_out, found["seconds"])
+        if found["essence"] != essence:
+            raise ValueError(f"{folder.uri} holds a run of another model, engine or length: choose another folder")
+        if found["config"] == described:
+            left_out = tuple(LeftOut(**item) for item in found["left_out"])
+            return Plan(tuple(found["cells"]), left_out, found["seconds"])
     engine = runner.engine.segments
     banned = banned_ids(engine.manifest, engine.end_ids)
     batches = tuple(2**n for n in range(0, config.engine.max_num_seqs.bit_length(), 2))
-    costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches)
+    costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches, clock=runner.clock)
     room = Room(engine.kv_tokens, engine.block_size, config.engine.max_num_seqs, engine.max_model_len)
     made = plan(list(every.values()), sizes, room, costs, config)
-    folder.write(PLAN, json.dumps({"config": described, **asdict(made)}, indent=1).encode())
+    folder.write(PLAN, json.dumps({"essence": essence, "config": described, **asdict(made)}, indent=1).encode())
     return made
 
 

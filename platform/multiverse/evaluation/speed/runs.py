@@ -6,7 +6,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,8 +61,15 @@ ROOM = 8
 class Runner:
     """Runs timed requests. ``engine`` follows scripts (`running`)."""
 
-    def __init__(self, engine: MultiverseEngine, script: Path, seed: int = 0) -> None:
+    def __init__(
+        self,
+        engine: MultiverseEngine,
+        script: Path,
+        seed: int = 0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.engine = engine
+        self.clock = clock
         self.write = Writer(engine.tokens, seed)
         self._script = script
         self._numbers = itertools.count()
@@ -113,9 +120,9 @@ class Runner:
         return await self._timed(self._request(prompt, Sampling(room, temperature=0.0), options))
 
     async def _timed(self, request: GenerationRequest) -> Timed:
-        run, ends, joined = Timed(time.perf_counter()), dict[int, float](), dict[Place, float]()
+        run, ends, joined = Timed(self.clock()), dict[int, float](), dict[Place, float]()
         async for event in self.engine.generate(request):
-            now = time.perf_counter()
+            now = self.clock()
             if isinstance(event, TokensAdded):
                 run.arrived += [now] * len(event.tokens)
                 if not event.written and event.place in joined:
