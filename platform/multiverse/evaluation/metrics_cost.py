@@ -52,7 +52,8 @@ class Cost:
 
 
 class NoRequestMeter(RequestMeter):
-    def __init__(self) -> None: ...
+    def __init__(self) -> None:
+        self.gain = None
 
     def event(self, event: Event) -> None: ...
 

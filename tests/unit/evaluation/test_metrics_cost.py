@@ -1,8 +1,11 @@
 """The figures of what metrics cost."""
 
+import httpx
 import pytest
 
-from multiverse.evaluation.metrics_cost import Cost, report
+from multiverse.evaluation.metrics_cost import Cost, NoMeter, report
+from multiverse.serving.api.http import build_asgi
+from tests.unit.serving.http_fakes import FakeEngine, block_of_two
 
 
 def test_share_that_is_added_is_that_of_cpu_per_token() -> None:
@@ -20,3 +23,13 @@ def test_interval_is_as_wide_as_the_pairs_differ() -> None:
     found = report(on, off)
     assert found["added_low"] < -0.02 < 0.02 < found["added_high"]
     assert found["ok"] == (found["added"] <= 0.01)
+
+
+async def test_application_answers_without_metrics() -> None:
+    engine = FakeEngine(lambda _: block_of_two(engine.tokens))
+    app = build_asgi(engine, "tiny", meter=NoMeter)
+    transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "a"}]}
+        answer = await client.post("/v1/chat/completions", json=body)
+    assert answer.json()["usage"]["completion_tokens"] > 0
