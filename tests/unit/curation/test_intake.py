@@ -16,13 +16,6 @@ TEXTS = [
     "\x00\ufeff",
     "\U0001f600 \u0663",
 ]
-    "a\u2028b\u2029c",
-    "next\x85line",
-    "\x0b\x0c\x1c\x1d\x1e\x1f",
-    "line\r\nline\rline\n",
-    "\x00\ufeff",
-    "\U0001f600 \u0663",
-]
 
 
 def test_lines_give_back_any_text() -> None:
