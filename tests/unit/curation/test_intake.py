@@ -38,3 +38,14 @@ def test_rows_are_laid_down_as_they_came(tmp_path: Path) -> None:
         "rows.jsonl, row 1: id holds a lone surrogate at character 0",
         "rows.jsonl, row 2: chain is missing",
     ]
+
+
+def test_an_answer_may_be_a_number(tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    rows = [{"question": "?", "chain": f"{answer}", "answer": answer} for answer in (7, 0.5, True, [1])]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"source": str(source), "out": str(tmp_path / "out"), "selection": {"duplicates": True}}
+    folder = Folder(tmp_path / "out")
+    taken = take_in(CurateConfig.of(given | {"llm": {"model": "none", "base_url": "http://127.0.0.1:9/v1"}}), folder)
+    assert taken.rejected == {"source": 2}
+    assert [row.answer for row in read_part(folder, 0)] == ["7", "0.5"]

@@ -185,7 +185,9 @@ def _of_its_kind(value: Any) -> Any:
             raise ValueError("its kind must be 'endpoint' or 'engine'")
         case dict():
             return LLMConfig.model_validate(value)
-    return value
+        case LLMConfig() | EngineLLMConfig():
+            return value
+    raise ValueError("must be an object")
 
 
 AnyLLMConfig = Annotated[LLMConfig | EngineLLMConfig, BeforeValidator(_of_its_kind)]
