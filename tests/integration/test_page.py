@@ -158,7 +158,7 @@ def test_pictures(browser: Browser, url: str) -> None:
     folder = os.environ.get("MULTIVERSE_PICTURES")
     if folder is None:
         pytest.skip("MULTIVERSE_PICTURES is not set (make screenshots sets it)")
-    with watched(browser, url, viewport={"width": 1200, "height": 1180}) as page:
+    with watched(browser, url, viewport={"width": 1200, "height": 1240}) as page:
         ask(connected(page), TIPS)
         page.wait_for_selector(".branch.running > .body > p")
         while growing(page) >= 3 and len(page.locator(".branches").first.inner_text()) < 420:
@@ -171,5 +171,6 @@ def test_pictures(browser: Browser, url: str) -> None:
     with watched(browser, url, viewport=PHONE, device_scale_factor=2) as page:
         ask(connected(page), TIPS)
         finished(page)
-        page.locator("#answer-card").scroll_into_view_if_needed()
-        save(page, folder, "playground-phone.png", full_page=True)
+        page.set_viewport_size({"width": 360, "height": 1400})
+        page.locator("#answer-card").evaluate("card => card.scrollIntoView()")
+        save(page, folder, "playground-phone.png")
