@@ -90,7 +90,7 @@ def test_killed_it_goes_on_behind_what_it_had(root: Path, cluster: dict[str, str
 def test_the_engine_runs_inside_the_cluster_and_forces_answers_at_budgets(
     root: Path, cluster: dict[str, str], tmp_path: Path
 ) -> None:
-    engine = {"max_model_len": 1024, "kv_cache_gib": 0.5, "enforce_eager": True, "self_test": False}
+    engine = {"dtype": "float32", "max_model_len": 1024, "kv_cache_gib": 0.5, "enforce_eager": True, "self_test": False}
     path = config(
         tmp_path / "run",
         model={"model": "builtin:multiverse-smollm2-135m", "engine": engine},
