@@ -32,7 +32,7 @@ endef
 torch_source = $$($(1) install --dry-run --quiet --no-deps --ignore-installed '$(TORCH)' >/dev/null 2>&1 || \
 	echo --index-url $(TORCH_INDEX))
 
-.PHONY: help venv demo pipeline test test-all lint format docs dashboards pictures bench lock clean
+.PHONY: help venv demo pipeline test test-all lint format docs dashboards pictures screenshots bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ dashboards: venv ## write dashboards/generated/ anew
 
 pictures: venv ## draw docs/dashboard-*.png anew, of a run under load (needs Debian's prometheus)
 	MULTIVERSE_PICTURES=docs $(BIN)/python -m pytest tests/integration/test_dashboards_live.py
+
+screenshots: venv ## take docs/playground*.png anew, of the served model (needs Debian's chromium)
+	MULTIVERSE_PICTURES=docs $(BIN)/python -m pytest tests/integration/test_page.py -k pictures
 
 bench: venv ## the small speed grid, held against the ratios of docs/results/bench-small.json: under ten minutes
 	$(BIN)/multiverse bench speed --small

@@ -253,6 +253,24 @@ def evaluate(
         evaluation.run(loaded, as_json, on_ray=False)
 
 
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(help="Folders or s3:// prefixes of runs, each with a report.json.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs of `evaluate` or of `bench speed`: their figures side by side, and the facts that differ."""
+    from multiverse.evaluation.commands import show_table
+    from multiverse.evaluation.reports import compare, load
+
+    with _said_plainly():
+        figures, facts = compare([load(run) for run in runs])
+    show_table("Figures", figures)
+    if facts:
+        show_table("Facts that differ", facts)
+    if as_json:
+        typer.echo(json.dumps({"figures": figures, "facts": facts}))
+
+
 @contextmanager
 def _said_plainly() -> Iterator[None]:
     """What the user can put right is one line on stderr, not a traceback."""

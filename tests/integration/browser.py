@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 FLAGS = [
     "--headless",
@@ -19,6 +19,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+FAILED_LOAD = "Failed to load resource"
+"""Chromium says so of every status of 400 and above."""
 WIDE = {"width": 1200, "height": 900}
 PHONE = {"width": 360, "height": 760}
 
@@ -68,7 +70,7 @@ def watched(browser: Browser, url: str, expected: tuple[str, ...] = (), **contex
     watching = Watched(browser, url, expected, **context)
     try:
         yield watching.page
-        assert watching.wrong == []
+        assert not watching.wrong, watching.wrong
     finally:
         watching.close()
 
@@ -90,7 +92,7 @@ def ask(page: Page, prompt: str, mode: str = "auto", **options: str) -> None:
 
 def finished(page: Page) -> str:
     """Wait for the end of the answer; gives what the page said then."""
-    page.wait_for_function("document.getElementById('status').textContent.startsWith('Finished')")
+    expect(page.get_by_role("status")).to_contain_text("Finished", timeout=120_000)
     return page.locator("#status").inner_text()
 
 

@@ -9,6 +9,8 @@ import pytest
 import pytest_asyncio
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
     from multiverse.engine.config import EngineConfig
     from tests.integration.engine_harness import Harness
 
@@ -70,3 +72,30 @@ def engine(started: "Harness") -> Iterator["Harness"]:
     started.say_nothing()
     yield started
     started.say_nothing()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Chromium; without it the test is skipped."""
+    from tests.integration.browser import chromium
+
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """The page's address, over an engine that is told what to say."""
+    from tests.integration.page_server import serving
+
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture
+def page(browser: "Browser", url: str) -> Iterator["Page"]:
+    """The page, connected; at the end, nothing went wrong in it."""
+    from tests.integration.browser import connected, watched
+
+    with watched(browser, url) as page:
+        yield connected(page)

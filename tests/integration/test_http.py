@@ -151,6 +151,7 @@ def test_branches_in_a_stream_come_as_they_are_made(client: httpx.Client) -> Non
         ("branch", 1),
         ("join", None),
     ]
+    assert [item.pop("at") >= 0 for item in told] == [True] * 6
     assert told[1] == {"event": "delta", "block": 1, "branch": 2, "place": [[1, 2]], "delta": "two."}
     assert [chunk["choices"][0]["delta"] for chunk in streamed[:-2] if "parallel" in chunk] == [{}] * 6
 

@@ -13,7 +13,7 @@ import os
 import random
 import secrets
 import statistics
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,19 +78,23 @@ class NoMeter(ServerMeter):
     def engine(self, stats: Mapping[str, Any]) -> None: ...
 
 
-def measure_metrics(config: AppConfig, pairs: int, concurrency: int, max_tokens: int) -> dict[str, Any]:
-    """``pairs`` runs of each kind. Needs Ray, which is started here."""
+def measure_metrics(
+    config: AppConfig, pairs: int, concurrency: int, max_tokens: int, tell: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """``pairs`` runs of each kind. Needs Ray, which is started here. tell: gets a line per run."""
     import ray
 
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     ray.init("local", include_dashboard=False, num_cpus=1, log_to_driver=False)
     try:
-        return asyncio.run(_pairs(config, pairs, concurrency, max_tokens))
+        return asyncio.run(_pairs(config, pairs, concurrency, max_tokens, tell))
     finally:
         ray.shutdown()
 
 
-async def _pairs(config: AppConfig, pairs: int, concurrency: int, max_tokens: int) -> dict[str, Any]:
+async def _pairs(
+    config: AppConfig, pairs: int, concurrency: int, max_tokens: int, tell: Callable[[str], None]
+) -> dict[str, Any]:
     engine = await MultiverseEngine.start(await asyncio.to_thread(config.engine_config))
     try:
         recorder = build_ray(config.name)
@@ -106,6 +110,7 @@ async def _pairs(config: AppConfig, pairs: int, concurrency: int, max_tokens: in
                 await asyncio.sleep(AFTERGLOW)
                 async with watched:
                     cost = await _run(apps[kind], config.name, concurrency, max_tokens)
+                tell(f"pair {number}, {kind}: {1e3 * cost.per_token:.4f} ms of CPU per token, {cost.tokens} tokens")
                 if number:  # the first ones fill the prefix cache
                     costs[kind].append(cost)
     finally:

@@ -1,4 +1,4 @@
-"""How fast fork, branches and join are on this machine: all figures are ratios within one run.
+"""What a join costs on this machine, in decode steps and beside a second prefill: ratios within one run.
 
 Branch lengths are fixed (ends are masked, the closer is forced), so content plays no role.
 """
@@ -166,48 +166,7 @@ async def join_cost(watch: Stopwatch, tokens: int, branches: int, repeats: int, 
     return JoinCost(tokens, branches, join * 1e3, step * 1e3, join / step, prefill * 1e3, prefill / join)
 
 
-@dataclass(frozen=True, slots=True)
-class SpeedUp:
-    """Medians over the repeats, seconds. ``speed_up`` = sequential / parallel, ``limit`` = k t(1) / t(k) from plain
-    requests of the branch length, ``x`` = tokens / critical path of the branches."""
-
-    branches: int
-    tokens: int
-    sequential_s: float
-    parallel_s: float
-    speed_up: float
-    limit: float
-    of_limit: float
-    x: float
-    of_x: float
-
-
-async def speed_up(watch: Stopwatch, branches: int, length: int, repeats: int, prefix: int = 200) -> SpeedUp:
-    """One request with equal branches against the same number of tokens in sequence, fork and join included.
-
-    The four kinds of run alternate, so that drift of the machine hits all alike.
-    """
-    sequential, parallel, alone, batch = [], [], [], []
-    for _ in range(repeats):
-        head = watch.fork_prefix(prefix, branches)
-        parallel.append((await watch.fork_join(head, branches, length, after=1)).seconds)
-        plain = watch.text(prefix)
-        await watch.run(plain, 1)
-        line = await watch.run(plain, branches * length + 1)
-        sequential.append(line.last - line.submitted)
-        single = await watch.run(plain, length)
-        alone.append(single.last - single.submitted)
-        begun = time.perf_counter()
-        rows = await asyncio.gather(*(watch.run(plain, length) for _ in range(branches)))
-        batch.append(max(row.last for row in rows) - begun)
-    one, many = statistics.median(alone), statistics.median(batch)
-    seconds = statistics.median(sequential), statistics.median(parallel)
-    ratio, limit = seconds[0] / seconds[1], branches * one / many
-    x = branches * length / length
-    return SpeedUp(branches, branches * length, *seconds, ratio, limit, ratio / limit, x, ratio / x)
-
-
-def rows(results: Sequence[JoinCost | SpeedUp]) -> list[dict[str, Any]]:
+def rows(results: Sequence[JoinCost]) -> list[dict[str, Any]]:
     return [{key: round(value, 4) for key, value in asdict(result).items()} for result in results]
 
 
@@ -231,10 +190,3 @@ async def measure_joins(config: EngineConfig, repeats: int) -> list[dict[str, An
     async with warm_engine(config) as engine:
         watch = Stopwatch(engine)
         return rows([await join_cost(watch, tokens, branches, repeats) for tokens, branches in cases])
-
-
-async def measure_speed(config: EngineConfig, repeats: int, length: int = 128) -> list[dict[str, Any]]:
-    """2, 4 and 8 branches of ``length`` tokens."""
-    async with warm_engine(config) as engine:
-        watch = Stopwatch(engine)
-        return rows([await speed_up(watch, branches, length, repeats) for branches in (2, 4, 8)])

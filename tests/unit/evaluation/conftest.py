@@ -1,4 +1,4 @@
-"""A tokenizer to write structured answers with."""
+"""A tiny model, to write structured answers with."""
 
 from pathlib import Path
 
@@ -10,6 +10,12 @@ from tests.unit.models.tiny_model import write_base
 
 
 @pytest.fixture(scope="session")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
-    base: Path = write_base(tmp_path_factory.mktemp("base"))
-    return Tokens.load(prepare(str(base), tmp_path_factory.mktemp("prepared") / "model", dtype="float32"))
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The prepared checkpoint's directory."""
+    base = write_base(tmp_path_factory.mktemp("base"))
+    return prepare(str(base), tmp_path_factory.mktemp("prepared") / "model", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def tokens(model: Path) -> Tokens:
+    return Tokens.load(model)

@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+import os
+import resource
+import subprocess
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -41,6 +46,29 @@ def test_choices(response: str, letter: str, rule: str) -> None:
     assert extract_choice(response) == Extracted(letter, rule)
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "\\boxed{",
+        "\\boxed{5}",
+        "\\(",
+        "$x=",
+        "= \\frac",
+        "The answer is ",
+        "(A) is ",
+        "1,000,",
+        "<Path>",
+        "{",
+        "\\text{",
+    ],
+)
+def test_a_model_that_repeats_itself_is_read_in_no_time(piece: str) -> None:
+    begun = time.process_time()
+    extract(piece * (40_000 // len(piece)))
+    extract_choice(piece * (40_000 // len(piece)))
+    assert time.process_time() - begun < 5
+
+
 async def test_many_are_graded_at_once_from_any_thread() -> None:
     grader = Grader(processes=1)
     try:
@@ -63,9 +91,7 @@ async def test_many_are_graded_at_once_from_any_thread() -> None:
 HOSTILE = (
     (r"9^{9^{9^{9}}} + 1", "9^{9^{9^{9}}}"),
     (r"3^{10^{12}}", "2"),
-    (r"2^{2^{2^{2^{2^{2}}}}}", "7"),
     (r"(10^{9})!", "7"),
-    (r"\binom{10^{9}}{5 \cdot 10^{8}}", "7"),
     (r"\sum_{k=1}^{10^{12}} \frac{1}{k^{k}}", "7"),
     (r"(x+1)^{100000} - (x-1)^{100000}", "x"),
     ("1e999999999", "7"),
@@ -77,7 +103,8 @@ HOSTILE = (
 
 
 async def test_answers_that_never_end_cost_their_limit_and_nothing_else() -> None:
-    grader, begun = Grader(processes=2, seconds=2.0, memory_bytes=2**30), time.monotonic()
+    """Also not the time of those that wait behind them, which is many times the limit."""
+    grader, begun = Grader(processes=1, seconds=4.0, memory_bytes=2**30), time.monotonic()
     try:
         hostile, harmless = await asyncio.gather(
             asyncio.gather(*(grader.equal(*pair) for pair in HOSTILE)),
@@ -88,20 +115,9 @@ async def test_answers_that_never_end_cost_their_limit_and_nothing_else() -> Non
     assert [right for right, _ in hostile] == [False] * len(HOSTILE)
     assert harmless == [(True, "")] * 40
     notes = [note for _, note in hostile]
-    assert "the comparison was given up after 2 s" in notes
+    assert "the comparison was given up after 4 s" in notes
     assert notes[-1] == "could not be compared: ValueError: the answer has 2000 characters: the most is 1000"
-    assert time.monotonic() - begun < 60
-
-
-async def test_waiting_for_a_process_does_not_count_as_time_of_a_comparison() -> None:
-    grader = Grader(processes=1, seconds=2)
-    try:
-        begun = time.monotonic()
-        grades = await asyncio.gather(*(grader.equal(rf"\sqrt{{{n * n}}} + {n}", str(2 * n)) for n in range(1, 701)))
-        assert time.monotonic() - begun > 2
-    finally:
-        grader.close()
-    assert grades == [(True, "")] * 700
+    assert time.monotonic() - begun > 8
 
 
 async def test_a_grader_that_is_closed_leaves_nobody_waiting() -> None:
@@ -111,7 +127,47 @@ async def test_a_grader_that_is_closed_leaves_nobody_waiting() -> None:
     grader.close()
     assert await waiting == [(False, "the comparison was given up: the grader was closed")] * 3
     right, note = await grader.equal("1+1", "2")
-    assert (right, note) == (False, "the comparison could not be begun: The Pool is not active")
+    assert (right, note) == (False, "the comparison was given up: the grader was closed")
+
+
+async def test_a_process_that_is_killed_while_it_waits_is_replaced() -> None:
+    grader, before = Grader(processes=1), {child.pid for child in psutil.Process().children()}
+    try:
+        assert await grader.equal("1+1", "2") == (True, "")
+        begun = [child for child in psutil.Process().children() if child.pid not in before]
+        for child in begun:
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.kill()
+        assert await grader.equal("2+2", "4") == (True, "")
+        assert not all(child.is_running() for child in begun)
+    finally:
+        grader.close()
+
+
+def test_a_process_has_a_limit_of_memory() -> None:
+    grader = Grader(processes=1, memory_bytes=2**30)
+    try:
+        limit = grader._pool.schedule(resource.getrlimit, args=(resource.RLIMIT_AS,))
+        assert limit.result() == (2**30, 2**30)
+    finally:
+        grader.close()
+
+
+def test_processes_that_cannot_start_are_no_verdict(root: Path) -> None:
+    # Read from a pipe, a program has no file that a new process could import.
+    code = """
+import asyncio
+from multiverse.evaluation.grading.grader import Grader
+try:
+    print(asyncio.run(Grader(1).equal("1+1", "2")))
+except RuntimeError as error:
+    print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(root / "platform")}
+    run = subprocess.run(
+        [sys.executable, "-"], input=code, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert run.stdout.startswith("processes that compare answers do not start: ")
 
 
 def test_people_wrote_solutions_that_give_their_answers(shared: Path) -> None:

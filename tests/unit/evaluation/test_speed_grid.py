@@ -13,7 +13,8 @@ from multiverse.evaluation.speed import history
 from multiverse.evaluation.speed.config import SpeedConfig
 from multiverse.evaluation.speed.grid import Cell, Estimate, LeftOut, Plan, Room, Size, cells, does_not_fit, plan
 from multiverse.evaluation.speed.limit import limit, step_at
-from multiverse.evaluation.speed.measure import Measured, Record, read, size_of
+from multiverse.evaluation.speed.measure import Measured, size_of
+from multiverse.evaluation.speed.records import Record, read
 from multiverse.evaluation.speed.report import write_report
 from multiverse.evaluation.speed.script import Writer
 from multiverse.evaluation.speed.shape import even
@@ -102,7 +103,8 @@ def test_estimate_grows_with_repeats_and_takes_steps_between_measured_ones_in_pr
 
 
 def record(cell: str, repeat: int, structured: float, join: float = 0.08, prefill: float | None = 0.8) -> Record:
-    return Record(cell, repeat, 1000, 7.5, structured, 10.0, 5.0, {1: 0.010, 2: 0.011, 8: 0.016}, join, prefill, "abc")
+    curve = {1: 0.010, 2: 0.011, 8: 0.016, 16: 0.020}
+    return Record(cell, repeat, 1000, 7.5, structured, 10.0, 5.0, curve, 0.02, 0.016, join, prefill, "abc")
 
 
 @pytest.fixture
@@ -127,13 +129,14 @@ def test_rows_have_medians_and_spread(measured: Measured) -> None:
     assert row.over_ar == Spread(pytest.approx(10 / 2.05), 4.0, 5.0)
     assert row.of_limit == Spread(pytest.approx(2 / 2.05), 0.8, 1.0)
     assert row.join_gain.median == pytest.approx(10)
+    assert (row.branch_step.median, other.branch_step.median) == (1.0, pytest.approx(0.8))
     assert (other.repeats, other.join_gain.median) == (2, pytest.approx(10))
 
 
 def test_misses_name_each_bound_that_does_not_hold(measured: Measured) -> None:
     short, _, other = rows(measured)
     assert short.misses == []  # 256 tokens of branches: a second prefill may win
-    assert other.misses == ["0.826 of the limit, 0.9 is the bound"]
+    assert other.misses == ["0.827 of the limit, 0.9 is the bound"]
     slow = replace(other, over_ar=Spread(0.9, 0.9, 0.9), join_gain=Spread(0.7, 0.7, 0.7))
     assert len(slow.misses) == 3
     alone = replace(other, batch=1, of_limit=Spread(0.94, 0.9, 1.0))

@@ -8,12 +8,14 @@ from xml.etree import ElementTree
 import pytest
 
 DOCUMENTS = [
+    "docs/playground.md",
     "README.md",
     "CONTRIBUTING.md",
     "docs/structures.md",
     "docs/engine.md",
     "docs/tasks.md",
     "docs/evaluation.md",
+    "docs/benchmark.md",
 ]
 PAGES = [*DOCUMENTS, *(f"docs/{name}.md" for name in ("architecture", "configuration", "operations", "tutorial"))]
 _FILE = re.compile(r"`([\w.-]+(?:/[\w.-]+)*\.(?:py|yaml|lock|txt))`")

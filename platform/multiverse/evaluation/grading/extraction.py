@@ -16,16 +16,25 @@ _SAYS = re.compile(
 )
 _MARK = re.compile(r"####\s*(?P<answer>[^\n]+)")
 _NUMBER = re.compile(r"(?:(?<![\w)}])[-\u2212])?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*/\s*\d+)?%?|(?<!\d)\.\d+")
-_FORMULA = re.compile(r"\$\$?(?![\s$])(?P<a>[^$\n]*[^\s$])\$\$?|\\\((?P<b>.+?)\\\)|\\\[(?P<c>.+?)\\\]", re.DOTALL)
+_FORMULA = re.compile(
+    r"\$\$?(?![\s$])(?P<a>[^$\n]*[^\s$])\$\$?|\\\((?P<b>.{1,500}?)\\\)|\\\[(?P<c>.{1,500}?)\\\]", re.DOTALL
+)
 _BARE_FORMULA = re.compile(r"=\s*(?P<answer>(?:[^=\n$\\]|\\[a-z{},])*\\[a-z]+(?:[^=\n$\\]|\\[a-z{},])*)$")
+_BRACES = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\(?:boxed|fbox)\s*(?P<bare>[^\s{$][^\s$]*)|\\.|[{}]", re.DOTALL)
+_OPEN_BOX = re.compile(r"^\$*\\boxed\s*\{")
+"""A box that the answer was cut off in, for instance by a budget: closed ones have a rule of their own."""
 _REASON = re.compile(r"\.\s+(?=[A-Z(])|,?\s+(?:because|since|as\s+(?:we|the)|which)\s", re.IGNORECASE)
+LONGEST_FORMULA = 300
+"""Characters of a formula that is not marked as one."""
 _THOUGHT = re.compile(r"</think>", re.IGNORECASE)
 _OTHER_TAGS = re.compile(r"</?think>|<\|[a-z_]+\|>", re.IGNORECASE)
 _LETTER_BOXED = re.compile(r"^\W*(?:(?:text|textbf|mathrm|mathbf)(?=\W))?\W*([A-J])(?:\W*$|[).:])")
 _LETTER_SAID = re.compile(
     r"(?i:answer|choice|option)\s*(?i:is|:)?\s*:?\s*(?i:choice|option)?\s*[\[$\\{*_\s]*(?:boxed\{|text\{|textbf\{)*\s*"
     r"(?:\((?P<bracketed>[A-Ja-j])\)|\(?(?P<bare>[A-HJ]|I(?!\s+[a-z]))(?![\w'\u2019]))"
+    r"|(?:(?<=\()|\b)(?P<praised>[A-J])[)*]*\s+is\s+(?:the\s+)?(?:correct|right|best)\b"
 )
+_NO_CHOICE = re.compile(r"\b(?:not|or|and|nor)\s+\W*$", re.IGNORECASE)
 _LETTER_ALONE = re.compile(r"(?:^|[\s(*])\(?([A-J])\)?[.:)*]*\s*$")
 
 
@@ -66,31 +75,31 @@ def extract_choice(response: str) -> Extracted:
     if boxed is not None and (found := _LETTER_BOXED.match(boxed)):
         return Extracted(found[1], "boxed")
     if said := list(_LETTER_SAID.finditer(text)):
-        return Extracted((said[-1]["bracketed"] or said[-1]["bare"]).upper(), "answer is")
+        return Extracted((said[-1]["bracketed"] or said[-1]["bare"] or said[-1]["praised"]).upper(), "answer is")
     last = text.strip().splitlines()[-1] if text.strip() else ""
-    if alone := _LETTER_ALONE.search(last):
+    if (alone := _LETTER_ALONE.search(last)) and not _NO_CHOICE.search(last, 0, alone.start(1)):
         return Extracted(alone[1], "letter")
     return Extracted("", "none")
 
 
 def last_boxed(text: str) -> str | None:
-    r"""The content of the last \boxed{...} that is not empty and whose braces close; None: there is none."""
-    found = None
-    for opened in re.finditer(r"\\(?:boxed|fbox)\s*(?:\{|(?P<bare>[^\s{][^\s$]*))", text):
-        if opened["bare"] is not None:
-            found = opened["bare"].rstrip(".,")
-            continue
-        depth, at = 1, opened.end()
-        while at < len(text) and depth:
-            if text[at] == "\\":
-                at += 1
-            elif text[at] in "{}":
-                depth += 1 if text[at] == "{" else -1
-            at += 1
-        if not depth:
-            inner = text[opened.end() : at - 1]
-            nested = last_boxed(inner)
-            found = nested if nested is not None else inner if inner.strip() else found
+    r"""The content of the last \boxed{...} that is not empty and whose braces close; None: there is none.
+
+    Of nested ones the innermost. One pass, since a model that repeats itself may open thousands.
+    """
+    found, found_at = None, -1
+    opened: list[int | None] = []  # of each open brace where the content begins, None: it is no box's
+    for mark in _BRACES.finditer(text):
+        if mark["bare"] is not None:
+            found, found_at = mark["bare"].rstrip(".,"), mark.start("bare")
+        elif mark["box"] is not None:
+            opened.append(mark.end())
+        elif mark[0] == "{":
+            opened.append(None)
+        elif mark[0] == "}" and opened:
+            begun = opened.pop()
+            if begun is not None and found_at < begun and (inner := text[begun : mark.start()]).strip():
+                found, found_at = inner, begun
     return found
 
 
@@ -116,7 +125,7 @@ def _said(text: str) -> str:
     found = list(_SAYS.finditer(text))
     if not found:
         return ""
-    answer = found[-1]["answer"].strip()
+    answer = _OPEN_BOX.sub("", found[-1]["answer"].strip())
     if formula := _FORMULA.match(answer):
         return formula[0]
     if answer.startswith("**") and (end := answer.find("**", 2)) > 2:
@@ -127,7 +136,7 @@ def _said(text: str) -> str:
 def _formula(text: str) -> str:
     """The formula that the text ends with: no number and no word of mathematics behind it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if lines and (bare := _BARE_FORMULA.search(lines[-1])) and not has_words(bare["answer"]):
+    if lines and (bare := _BARE_FORMULA.search(lines[-1][-LONGEST_FORMULA:])) and not has_words(bare["answer"]):
         return _plain(bare["answer"])
     found = [each for each in _FORMULA.finditer(text) if not has_words(unwrap(each[0]))]
     if not found or _NUMBER.search(text, found[-1].end()):

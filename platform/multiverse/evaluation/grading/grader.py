@@ -16,6 +16,9 @@ COMPARE_SECONDS = 10.0
 COMPARE_MEMORY = 2 * 1024**3
 """Bytes of address space that a process may take; a power like 9^(9^9) has no other end."""
 
+STARTS = 3
+"""How often processes are started again for one comparison, where they end without having begun it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grade:
@@ -35,11 +38,13 @@ class Grader:
     ) -> None:
         """seconds, memory_bytes: limits of one comparison."""
         self._processes, self._seconds, self._memory = processes, seconds, memory_bytes
+        self._closed = False
         self._pending: set[ProcessFuture[tuple[bool, str]]] = set()
         self._pool = self._start()
 
     def close(self) -> None:
         """Ends the processes; comparisons that wait are then "not equal", with a note."""
+        self._closed = True
         for future in list(self._pending):
             future.cancel()
         self._pool.stop()
@@ -56,12 +61,26 @@ class Grader:
         return Grade(correct, found.answer, found.rule, note)
 
     async def equal(self, answer: str, reference: str) -> tuple[bool, str]:
-        """Whether two answers are equal, and why that could not be said ("" if it could)."""
-        try:
-            # A future of pebble counts its time from when a process has taken the task.
-            future = self._pool.schedule(_equal, args=(answer, reference), timeout=self._seconds)
-        except RuntimeError as error:
-            return False, f"the comparison could not be begun: {error}"
+        """Whether two answers are equal, and why that could not be said ("" if it could).
+
+        Raises RuntimeError if the processes that compare cannot be started: then nothing can be graded.
+        """
+        broken: RuntimeError | None = None
+        for _ in range(STARTS):
+            if self._closed:
+                return False, "the comparison was given up: the grader was closed"
+            pool = self._pool
+            try:
+                return await self._compare(pool, answer, reference)
+            except RuntimeError as error:  # the pool's: what a comparison raises is a note
+                broken = error
+                if pool is self._pool and not self._closed:  # the first to notice
+                    self._pool = self._start()
+        raise RuntimeError(f"processes that compare answers do not start: {broken}")
+
+    async def _compare(self, pool: ProcessPool, answer: str, reference: str) -> tuple[bool, str]:
+        # Its time counts from when a process has taken it.
+        future = pool.schedule(_equal, args=(answer, reference), timeout=self._seconds)
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         try:
@@ -71,7 +90,7 @@ class Grader:
         except ProcessExpired as error:
             return False, f"the comparison ended its process (exit code {error.exitcode})"
         except asyncio.CancelledError:
-            if (task := asyncio.current_task()) is None or task.cancelling():
+            if not self._closed or (task := asyncio.current_task()) is None or task.cancelling():
                 raise  # the caller is cancelled, not the comparison
             return False, "the comparison was given up: the grader was closed"
 

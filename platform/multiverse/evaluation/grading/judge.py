@@ -44,7 +44,11 @@ def equal(answer: str, reference: str) -> bool:
     value, _ = split_units(value)
     if has_words(_without_connectors(value)):
         return False  # a sentence, in which some number might be right
-    return _same(read_shape(value), read_shape(wanted))
+    found, gold = read_shape(value), read_shape(wanted)
+    if unit == "%" and not wanted_unit and found.kind == gold.kind == "scalar":
+        # 75 % is 75 where the question asks for per cent, and 3/4 where it asks for a share.
+        return _same(found, gold) or _same(Shape("scalar", rf"\frac{{{value}}}{{100}}"), gold)
+    return _same(found, gold)
 
 
 def _same(ours: Shape, theirs: Shape) -> bool:

@@ -63,6 +63,10 @@ class SpeedConfig(Configuration):
     def engine_config(self) -> EngineConfig:
         return AppConfig(model=self.model, engine=self.engine).engine_config()
 
+    def essence(self) -> dict[str, Any]:
+        """What the time of a cell depends on, whichever other cells there are. Of chains their files tell."""
+        return self.model_dump(mode="json", include={"model", "branch_tokens", "trace_tokens", "engine"})
+
     def described(self) -> dict[str, Any]:
         """For reports: all fields, chains by their names alone."""
         values = self.model_dump(mode="json", exclude={"out"})

@@ -11,7 +11,6 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from multiverse.engine.measure_costs import measure_costs
 from multiverse.evaluation.comparison import banned_ids
@@ -19,6 +18,7 @@ from multiverse.evaluation.facts import run_facts
 from multiverse.evaluation.speed.config import SpeedConfig
 from multiverse.evaluation.speed.grid import Cell, LeftOut, Plan, Room, Size, cells, plan
 from multiverse.evaluation.speed.limit import limit
+from multiverse.evaluation.speed.records import Record, read
 from multiverse.evaluation.speed.runs import (
     Runner,
     Timed,
@@ -37,37 +37,6 @@ TRACE_STEPS = 32
 """Steps for each number of rows that a chain's shape has."""
 ONCE = 16
 """From this batch size on the second prefill, which takes many times as long as a join, is run once for each cell."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One repeat of one cell. Seconds until the last request of the batch is at its end, from the fork on, of chains
-    from the first token on.
-
-    x: tokens / critical path of what comes from there. sequential_s: as many tokens in sequence. curve: by rows,
-    seconds of a step. join_s: all joins of a request, median over the batch. second_prefill_s: the same by text, None
-    where it was not run.
-    """
-
-    cell: str
-    repeat: int
-    tokens: int
-    x: float
-    structured_s: float
-    sequential_s: float
-    limit: float
-    curve: dict[int, float]
-    join_s: float
-    second_prefill_s: float | None
-    commit: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"cells/{self.cell}/{self.repeat}.json"
-
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> "Record":
-        return cls(**(values | {"curve": {int(rows): seconds for rows, seconds in values["curve"].items()}}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,56 +64,52 @@ def _given(cell: Cell, written: Written) -> int:
 
 
 async def measure(config: SpeedConfig, say: Callable[[str], None] = print) -> Measured:
-    """Measure what is not there yet. Raises ValueError for chains and engine settings that cannot be used, and where
-    the folder holds a run of another configuration."""
-    folder = open_folder(config.out)
+    """Measure what is not there yet, on an engine of its own. Raises as `measure_on` does."""
     async with running(config.engine_config(), config.seed) as runner:
-        every = {cell.id: cell for cell in cells(config, runner.engine.tokens)}
-        writer = Writer(runner.engine.tokens, config.seed)
-        sizes = {id: size_of(cell, writer.answer(cell.shape), writer) for id, cell in every.items()}
-        chosen = await _plan(config, folder, runner, every, sizes)
-        records = {(record.cell, record.repeat): record for record in read(folder)}
-        missing = [
-            (repeat, cell) for repeat in range(config.repeats) for cell in chosen.cells if (cell, repeat) not in records
-        ]
-        say(
-            f"{len(chosen.cells)} cells, {len(chosen.left_out)} left out; {len(missing)} of "
-            f"{len(chosen.cells) * config.repeats} runs to go"
-        )
-        commit = str(run_facts()["code"]["commit"] or "")[:12]
-        for (repeat, _), ids in itertools.groupby(missing, lambda item: (item[0], every[item[1]].group)):
-            group = [every[cell] for _, cell in ids]
-            for record in await _group(runner, group, sizes, repeat):
-                record = replace(record, commit=commit)
-                folder.write(record.name, json.dumps(asdict(record)).encode())
-                records[record.cell, record.repeat] = record
-                say(_line(record))
+        return await measure_on(runner, config, say)
+
+
+async def measure_on(runner: Runner, config: SpeedConfig, say: Callable[[str], None]) -> Measured:
+    """Raises ValueError for chains that cannot be used, and where the folder holds a run that cannot go on so."""
+    folder = open_folder(config.out)
+    every = {cell.id: cell for cell in cells(config, runner.engine.tokens)}
+    writer = Writer(runner.engine.tokens, config.seed)
+    sizes = {id: size_of(cell, writer.answer(cell.shape), writer) for id, cell in every.items()}
+    chosen = await _plan(config, folder, runner, every, sizes)
+    records = {(record.cell, record.repeat): record for record in read(folder)}
+    runs = [(repeat, cell) for repeat in range(config.repeats) for cell in chosen.cells]
+    missing = [run for run in runs if run[::-1] not in records]
+    say(f"{len(chosen.cells)} cells, {len(chosen.left_out)} left out; {len(missing)} of {len(runs)} runs to go")
+    commit = str(run_facts()["code"]["commit"] or "")[:12]
+    for (repeat, _), ids in itertools.groupby(missing, lambda item: (item[0], every[item[1]].group)):
+        group = [every[cell] for _, cell in ids]
+        for record in await _group(runner, group, sizes, repeat):
+            record = replace(record, commit=commit)
+            folder.write(record.name, json.dumps(asdict(record)).encode())
+            records[record.cell, record.repeat] = record
+            say(str(record))
     return Measured(config, every, sizes, chosen, tuple(records.values()))
-
-
-def read(folder: Folder | Prefix) -> list[Record]:
-    names = [name for name in folder.names() if name.startswith("cells/")]
-    return [Record.of(json.loads(folder.read(name))) for name in names]
 
 
 async def _plan(
     config: SpeedConfig, folder: Folder | Prefix, runner: Runner, every: dict[str, Cell], sizes: dict[str, Size]
 ) -> Plan:
-    """The plan that is there, or a new one: what cells take is measured once, for a second start has the same grid."""
-    described = config.described()
+    """The plan that is there, for a second start has the same grid, or a new one where another grid is asked for."""
+    described, essence = config.described(), config.essence()
     if PLAN in folder.names():
         found = json.loads(folder.read(PLAN))
-        if found["config"] != described:
-            raise ValueError(f"{folder.uri} holds a run of another configuration: choose another folder")
-        left_out = tuple(LeftOut(**item) for item in found["left_out"])
-        return Plan(tuple(found["cells"]), left_out, found["seconds"])
+        if found["essence"] != essence:
+            raise ValueError(f"{folder.uri} holds a run of another model, engine or length: choose another folder")
+        if found["config"] == described:
+            left_out = tuple(LeftOut(**item) for item in found["left_out"])
+            return Plan(tuple(found["cells"]), left_out, found["seconds"])
     engine = runner.engine.segments
     banned = banned_ids(engine.manifest, engine.end_ids)
     batches = tuple(2**n for n in range(0, config.engine.max_num_seqs.bit_length(), 2))
-    costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches)
+    costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches, clock=runner.clock)
     room = Room(engine.kv_tokens, engine.block_size, config.engine.max_num_seqs, engine.max_model_len)
     made = plan(list(every.values()), sizes, room, costs, config)
-    folder.write(PLAN, json.dumps({"config": described, **asdict(made)}, indent=1).encode())
+    folder.write(PLAN, json.dumps({"essence": essence, "config": described, **asdict(made)}, indent=1).encode())
     return made
 
 
@@ -172,6 +137,8 @@ class _Part:
     """What is measured for one cell alone. curve: without the rows of the batch in sequence, where those tell."""
 
     seconds: float
+    fork: float
+    branch_step: float
     join: float
     second_prefill: float | None
     curve: dict[int, float]
@@ -188,10 +155,16 @@ async def _cell(runner: Runner, prompts: Sequence[list[int]], cell: Cell, size: 
         again = sum([await runner.prefill(prompts, tokens) for tokens in size.branches])
     return _Part(
         structured_seconds(runs, from_fork=not cell.trace),
+        statistics.median(sum(run.forks) for run in runs),
+        statistics.median(_per_step(run) for run in runs),
         statistics.median(sum(run.joins) for run in runs),
         again,
         curve,
     )
+
+
+def _per_step(run: Timed) -> float:
+    return sum(seconds for seconds, _ in run.branches) / max(1, sum(steps for _, steps in run.branches))
 
 
 async def _curve(runner: Runner, prompts: Sequence[list[int]], cell: Cell, size: Size) -> dict[int, float]:
@@ -227,15 +200,8 @@ def _record(cell: Cell, size: Size, repeat: int, part: _Part, sequence: Sequence
         sequential_s=sequential_seconds(sequence, size.tokens),
         limit=limit(size.steps, cell.batch, curve),
         curve=dict(sorted(curve.items())),
+        fork_s=part.fork,
+        branch_step_s=part.branch_step,
         join_s=part.join,
         second_prefill_s=part.second_prefill,
-    )
-
-
-def _line(record: Record) -> str:
-    ratio = record.sequential_s / record.structured_s
-    again = "" if record.second_prefill_s is None else f", second prefill {record.second_prefill_s / record.join_s:.1f}"
-    return (
-        f"{record.cell} #{record.repeat}: x {record.x:.2f}, over AR {ratio:.2f}, of the limit "
-        f"{ratio / record.limit:.3f}, join {record.join_s * 1e3:.0f} ms{again}"
     )

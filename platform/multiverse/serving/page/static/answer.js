@@ -89,7 +89,7 @@ export class AnswerView {
     const { card, state, where } = shown;
     card.classList.toggle("running", lane.ended === null);
     card.classList.toggle("short", lane.ended !== null && lane.finish !== "stop");
-    const tokens = lane.tokens === null ? "" : ` · ${lane.tokens} tokens`;
+    const tokens = lane.tokens === null ? "" : ` · ${lane.tokens} ${lane.tokens === 1 ? "token" : "tokens"}`;
     state.textContent = lane.ended === null ? "running" : `${FINISHES[lane.finish] ?? lane.finish}${tokens}`;
     if (lane.retried) state.textContent += " · moved";
     where.textContent = lane.replica ? `replica ${replicaName(lane.replica)}` : "";

@@ -40,7 +40,7 @@ function refused(failure) {
   if (failure.status !== 401) return showError(failure);
   const tried = Boolean(key);
   askForKey();
-  if (tried) showError(failure);
+  if (tried) showError(failure, byId("key-form"));
 }
 
 function askForKey() {
@@ -79,13 +79,19 @@ function begin(mode) {
   answer.clear();
   run = new Run(mode, (lane, item) => {
     answer.change(run, lane, item);
-    if (item?.branches) announceBlock(item);
+    if (item?.branches) {
+      announceBlock(item);
+      showTimes(byId("time-table"), run);
+    }
   });
   for (const id of ["answer-card", "time-card"]) byId(id).hidden = false;
   byId("figures-card").hidden = true;
   byId("time-hint").textContent = "";
   say("Generating …");
   busy(true);
+  showTimes(byId("time-table"), run);
+  // On a phone the form fills the window.
+  if (byId("answer-card").getBoundingClientRect().top > innerHeight * 0.75) byId("status").scrollIntoView();
   frame(run);
 }
 
@@ -109,8 +115,9 @@ function interrupted(failure) {
   if (asking.signal.aborted) return say("Cancelled. What had come is shown.");
   say("");
   if (!(failure instanceof ApiFailure)) console.error(failure);
-  if (failure.status === 401) askForKey();
-  showError(failure);
+  if (failure.status !== 401) return showError(failure);
+  askForKey();
+  showError(failure, byId("key-form"));
 }
 
 /** Draw while `mine` runs. */
@@ -123,15 +130,17 @@ function frame(mine) {
 function draw() {
   if (!run) return;
   drawTimeline(byId("timeline"), run);
-  showTimes(byId("time-table"), run);
+  if (!run.running) showTimes(byId("time-table"), run);
   byId("time-hint").textContent = run.running ? `${(run.now / 1000).toFixed(1)} s` : lesson();
 }
 
 function lesson() {
   const gain = estimate(run);
-  if (!gain) return run.blocks.size ? "" : "One token after the other: no block was opened.";
-  const times = `${duration(run.result.milliseconds)} instead of ${duration(gain.total)}`;
-  return `${times}: what the same tokens would have taken one after the other, at the step time this server measured.`;
+  if (run.blocks.size === 0) return "One token after the other: no block was opened.";
+  if (run.result === null) return "Cut off before its end.";
+  if (!gain) return "What the same tokens would have taken one after the other is not known yet: too few steps were measured.";
+  const times = `${duration(run.result.milliseconds)} in parallel, ${duration(gain.total)} in sequence`;
+  return `${times}: what the same tokens would have taken one after the other, at the step times this server measured.`;
 }
 
 function busy(on) {
@@ -160,8 +169,10 @@ function showCurl() {
   byId("curl").textContent = curlCommand(requestBody(formValues()), Boolean(key) || !byId("key-form").hidden);
 }
 
-function showError(failure) {
+/** before: what the failure is about, in the order of the page. */
+function showError(failure, before = byId("status")) {
   const node = byId("error");
+  before.after(node);
   node.hidden = failure === null;
   const title = failure?.title ?? "Something went wrong on this page";
   node.replaceChildren(...(failure ? [element("strong", {}, title), element("span", {}, failure.message)] : []));
@@ -199,6 +210,8 @@ function setUp() {
     generate();
   });
   byId("ask").addEventListener("input", showCurl);
+  // A field that is refused has to be seen.
+  byId("ask").addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
   byId("cancel").addEventListener("click", () => asking?.abort());
   byId("copy").addEventListener("click", copy);
   byId("forget").addEventListener("click", askForKey);
