@@ -29,7 +29,10 @@ class SpeedConfig(Configuration):
     repeats: int = Field(3, ge=1, description="Runs of each cell; medians count.")
     minutes: float = Field(60.0, gt=0, description="What the grid may take; cells beyond are left out and listed.")
     seed: int = Field(0, ge=0, description="Of the texts.")
-    engine: EngineOptions = EngineOptions(kv_cache_gib=4.0, max_num_seqs=256, max_model_len=8192, self_test=False)
+    engine: EngineOptions = Field(
+        EngineOptions(kv_cache_gib=4.0, max_num_seqs=256, max_model_len=8192, self_test=False),
+        description="Its dtype should be one of which the machine multiplies matrices: float32 without AVX-512.",
+    )
     num_cpus: float = Field(1, ge=0, description="As a Ray job: CPUs that Ray counts for the engine.")
     num_gpus: float = Field(0, ge=0, description="As a Ray job: GPUs that Ray gives to the engine.")
 
