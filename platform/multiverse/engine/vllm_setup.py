@@ -29,7 +29,7 @@ def start_vllm(config: EngineConfig, stat_logger: Any, arena: Arena) -> AsyncLLM
     plugin.register()
     if not batches_are_cheap(config.dtype):
         log.warning(
-            "this CPU multiplies no %s matrices, so every row of a batch costs a step: use float32", config.dtype
+            "this CPU multiplies no %s matrices, so each row of a batch costs a step: use float32", config.dtype
         )
     with _environment(config):
         vllm_config = engine_args(config, arena).create_engine_config()
