@@ -17,6 +17,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from multiverse.engine import plugin
 from multiverse.engine.arena import Arena
 from multiverse.engine.config import EngineConfig
+from multiverse.models.precision import warn_if_slow
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ def start_plain_vllm(config: EngineConfig) -> AsyncLLM:
 @contextmanager
 def _environment(config: EngineConfig) -> Iterator[None]:
     """What vLLM's processes find in their environment. Making its configuration decides which OpenMP is preloaded."""
+    if current_platform.is_cpu():
+        warn_if_slow(config.dtype)
     if config.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(config.threads)
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

@@ -122,3 +122,11 @@ def test_page_is_packaged(root: Path) -> None:
     patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["multiverse"]
     names = [f"serving/page/static/{name}" for name in files(root)]
     assert [name for name in names if not any(fnmatch(name, pattern) for pattern in patterns)] == []
+
+
+def test_examples_are_the_questions_of_the_demo_and_one_that_nests(root: Path) -> None:
+    from multiverse.demo import QUESTIONS
+
+    text = (root / STATIC / "examples.js").read_text()
+    assert [question for question in QUESTIONS if f'"{question}"' not in text] == []
+    assert len(re.findall("label:", text)) == len(QUESTIONS) + 1
