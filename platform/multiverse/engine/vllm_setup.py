@@ -1,6 +1,5 @@
 """From an `EngineConfig` to a running stock vLLM (``AsyncLLM``): with plugin and connector, or as it is."""
 
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -8,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from vllm.config import KVTransferConfig, StructuredOutputsConfig, VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.platforms import current_platform
@@ -19,8 +17,6 @@ from multiverse.engine.arena import Arena
 from multiverse.engine.config import EngineConfig
 from multiverse.models.precision import warn_if_slow
 
-log = logging.getLogger(__name__)
-
 # The V1 runner and synchronous scheduling are what was tested: with them a finished request's KV count is exact.
 os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
 
@@ -28,29 +24,10 @@ os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
 def start_vllm(config: EngineConfig, stat_logger: Any, arena: Arena) -> AsyncLLM:
     """Start vLLM's engine processes. Raises ValueError for settings a join cannot be lossless with."""
     plugin.register()
-    if not batches_are_cheap(config.dtype):
-        log.warning(
-            "this CPU multiplies no %s matrices, so each row of a batch costs a step: use float32", config.dtype
-        )
     with _environment(config):
         vllm_config = engine_args(config, arena).create_engine_config()
         refuse_unsupported(vllm_config)
         return AsyncLLM.from_vllm_config(vllm_config, stat_loggers=[stat_logger], enable_log_requests=False)
-
-
-def batches_are_cheap(dtype: str) -> bool:
-    """Whether this machine's matrix products of ``dtype`` take several rows at about the cost of one.
-
-    Without AVX-512, oneDNN has no product in bfloat16 or float16, and vLLM falls back to one that takes row by row.
-    Measured on two such cores, the products of SmolLM2-135M in bfloat16: 11 ms for one row, 95 for four, 171 for eight.
-    """
-    if not current_platform.is_cpu() or dtype == "float32":
-        return True
-    return bool(
-        torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        if dtype == "bfloat16"
-        else torch.ops.mkldnn._is_mkldnn_fp16_supported()
-    )
 
 
 def start_plain_vllm(config: EngineConfig) -> AsyncLLM:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -11,6 +11,13 @@ from multiverse.engine.config import EngineConfig
 
 SMALL: dict[str, Any] = {"batches": (1, 4), "parallelism": (2, 4, 8), "contexts": (512,), "repeats": 3}
 """The grid of ``make bench``."""
+
+
+def _engine() -> EngineOptions:
+    from multiverse.models.precision import slow_on_this_cpu
+
+    dtype: Literal["bfloat16", "float32"] = "float32" if slow_on_this_cpu("bfloat16") else "bfloat16"
+    return EngineOptions(dtype=dtype, kv_cache_gib=4.0, max_num_seqs=256, max_model_len=8192, self_test=False)
 
 
 class SpeedConfig(Configuration):
@@ -30,8 +37,7 @@ class SpeedConfig(Configuration):
     minutes: float = Field(60.0, gt=0, description="What the grid may take; cells beyond are left out and listed.")
     seed: int = Field(0, ge=0, description="Of the texts.")
     engine: EngineOptions = Field(
-        EngineOptions(kv_cache_gib=4.0, max_num_seqs=256, max_model_len=8192, self_test=False),
-        description="Its dtype should be one of which the machine multiplies matrices: float32 without AVX-512.",
+        default_factory=_engine, description="Default: float32 where the CPU does not compute in bfloat16."
     )
     num_cpus: float = Field(1, ge=0, description="As a Ray job: CPUs that Ray counts for the engine.")
     num_gpus: float = Field(0, ge=0, description="As a Ray job: GPUs that Ray gives to the engine.")
