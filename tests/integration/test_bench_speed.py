@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from multiverse.config import EngineOptions
 from multiverse.evaluation.speed.config import SpeedConfig
 from multiverse.evaluation.speed.measure import Measured, measure
 from multiverse.evaluation.speed.report import write_report
+from tests.integration.ray_head import BIN, ray_head
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -107,3 +110,24 @@ def test_report_is_written_and_another_length_is_refused(measured: Measured, con
     other = config.model_copy(update={"branch_tokens": 64})
     with pytest.raises(ValueError, match="another model, engine or length"):
         asyncio.run(measure(other))
+
+
+def test_job_measures_the_same_on_a_ray_cluster(root: Path, config: SpeedConfig, tmp_path: Path) -> None:
+    values = config.model_dump(mode="json") | {"out": str(tmp_path / "run"), "traces": [], "batches": [1], "repeats": 1}
+    path = tmp_path / "benchmark.yaml"
+    path.write_text(yaml.safe_dump(values))
+    runtime = json.dumps({"env_vars": {"PYTHONPATH": "platform", "HF_HUB_OFFLINE": "1"}})
+    job = ["python", "jobs/benchmark.py", "--config", str(path), "--json"]
+    with ray_head(cpus=4) as environment:
+        done = subprocess.run(
+            [str(BIN / "ray"), "job", "submit", "--working-dir", ".", "--runtime-env-json", runtime, "--", *job],
+            cwd=root,
+            env=environment | {"RAY_ADDRESS": environment["RAY_DASHBOARD_ADDRESS"]},
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert [cell["cell"] for cell in report["cells"]] == ["b1-c256-x1.5", "b1-c256-x4"]
+    assert report["command"] == "jobs/benchmark.py --config benchmark.yaml --json"

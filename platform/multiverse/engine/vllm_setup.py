@@ -15,6 +15,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from multiverse.engine import plugin
 from multiverse.engine.arena import Arena
 from multiverse.engine.config import EngineConfig
+from multiverse.models.precision import warn_if_slow
 
 # The V1 runner and synchronous scheduling are what was tested: with them a finished request's KV count is exact.
 os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
@@ -43,6 +44,8 @@ def start_plain_vllm(config: EngineConfig) -> AsyncLLM:
 @contextmanager
 def _environment(config: EngineConfig) -> Iterator[None]:
     """What vLLM's processes find in their environment. Making its configuration decides which OpenMP is preloaded."""
+    if current_platform.is_cpu():
+        warn_if_slow(config.dtype)
     if config.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(config.threads)
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")

@@ -169,12 +169,13 @@ def metrics(
     pairs: Annotated[int, typer.Option(min=2, help="Runs with metrics and without, in turn.")] = 12,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at the same time.")] = 64,
     max_tokens: Annotated[int, typer.Option(min=32, help="Of an answer.")] = 160,
+    dtype: Annotated[str, typer.Option(help="float32 for CPUs that do not compute in bfloat16.")] = "bfloat16",
     as_json: AsJson = False,
 ) -> None:
     """What metrics cost, in CPU seconds per generated token. Exits with 1 above 1 %."""
     from multiverse.evaluation.metrics_cost import measure_metrics
 
-    engine = {"enforce_eager": eager, "max_model_len": 2048, "kv_cache_gib": 1.0}
+    engine = {"dtype": dtype, "enforce_eager": eager, "max_model_len": 2048, "kv_cache_gib": 2.0}
     report = measure_metrics(_served(model, 1, engine, placement="home"), pairs, concurrency, max_tokens, _progress)
     show_table("Cost of metrics", [report])
     _end(report, as_json, ok=report["ok"])

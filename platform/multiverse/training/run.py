@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from multiverse.models.manifest import Manifest
+from multiverse.models.precision import warn_if_slow
 from multiverse.models.prepare import prepare
 from multiverse.models.tokens import Tokens
 from multiverse.training.adapters import write_adapter
@@ -86,6 +87,8 @@ class Training:
         held_out = list(read_rows(config.data.held_out)) if config.data.held_out else []
         self._questions = [row.question + config.data.parallel_suffix for row in held_out[: config.held_out.rows]]
         self._held_out = self._share_of([twins[self._form] for twins in self._examples(held_out)[0]])
+        if device.type == "cpu":
+            warn_if_slow(config.dtype)
         model = load_model(self._base, DTYPES[config.dtype], config.lora)
         self._adapter = model.peft_config["default"] if config.lora is not None else None
         self._strategy: Strategy = build(model, config.strategy, config.optimizer, device)

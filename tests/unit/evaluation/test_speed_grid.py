@@ -13,7 +13,8 @@ from multiverse.evaluation.speed import history
 from multiverse.evaluation.speed.config import SpeedConfig
 from multiverse.evaluation.speed.grid import Cell, Estimate, LeftOut, Plan, Room, Size, cells, does_not_fit, plan
 from multiverse.evaluation.speed.limit import limit, step_at
-from multiverse.evaluation.speed.measure import Measured, Record, read, size_of
+from multiverse.evaluation.speed.measure import Measured, size_of
+from multiverse.evaluation.speed.records import Record, read
 from multiverse.evaluation.speed.report import write_report
 from multiverse.evaluation.speed.script import Writer
 from multiverse.evaluation.speed.shape import even
@@ -102,7 +103,8 @@ def test_estimate_grows_with_repeats_and_takes_steps_between_measured_ones_in_pr
 
 
 def record(cell: str, repeat: int, structured: float, join: float = 0.08, prefill: float | None = 0.8) -> Record:
-    return Record(cell, repeat, 1000, 7.5, structured, 10.0, 5.0, {1: 0.010, 2: 0.011, 8: 0.016}, join, prefill, "abc")
+    curve = {1: 0.010, 2: 0.011, 8: 0.016, 16: 0.020}
+    return Record(cell, repeat, 1000, 7.5, structured, 10.0, 5.0, curve, 0.02, 0.016, join, prefill, "abc")
 
 
 @pytest.fixture
@@ -127,6 +129,7 @@ def test_rows_have_medians_and_spread(measured: Measured) -> None:
     assert row.over_ar == Spread(pytest.approx(10 / 2.05), 4.0, 5.0)
     assert row.of_limit == Spread(pytest.approx(2 / 2.05), 0.8, 1.0)
     assert row.join_gain.median == pytest.approx(10)
+    assert (row.branch_step.median, other.branch_step.median) == (1.0, pytest.approx(0.8))
     assert (other.repeats, other.join_gain.median) == (2, pytest.approx(10))
 
 
@@ -234,6 +237,18 @@ def test_damaged_history_is_refused(text: str, tmp_path: Path) -> None:
 def test_configuration_that_cannot_be_used_is_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         SpeedConfig.of(values)
+
+
+def test_dtype_that_is_not_given_is_one_that_the_cpu_computes_in(tmp_path: Path) -> None:
+    from multiverse.models.precision import slow_on_this_cpu
+
+    expected = "float32" if slow_on_this_cpu("bfloat16") else "bfloat16"
+    (tmp_path / "some.yaml").write_text("engine: {max_num_seqs: 8}")
+    (tmp_path / "given.yaml").write_text("engine: {dtype: float16}")
+    assert SpeedConfig.load(None).engine.dtype == expected
+    assert SpeedConfig.load(None).engine.max_num_seqs == 256
+    assert SpeedConfig.load(tmp_path / "some.yaml").engine.dtype == expected
+    assert SpeedConfig.load(tmp_path / "given.yaml").engine.dtype == "float16"
 
 
 def test_configuration_of_the_job_is_accepted(root: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from multiverse.evaluation.speed.config import SpeedConfig
-from multiverse.evaluation.speed.measure import Measured, Record, measure_on
+from multiverse.evaluation.speed.measure import Measured, measure_on
+from multiverse.evaluation.speed.records import Record
 from multiverse.evaluation.speed.runs import Runner
 from multiverse.evaluation.speed.summary import rows
 from multiverse.models.tokens import Tokens
@@ -59,6 +60,12 @@ def test_run_in_sequence_takes_a_step_a_token(measured: dict[str, Record]) -> No
 def test_structured_run_takes_its_steps_its_fork_and_its_join(measured: dict[str, Record]) -> None:
     # Of 64 tokens of a branch the engine writes four, and two before the conclusion.
     assert measured["b1-c512-x4"].structured_s == pytest.approx(60 * step(4) + JOIN + 4 * step(1), rel=0.02)
+
+
+def test_fork_and_steps_of_branches_are_told_apart(measured: dict[str, Record]) -> None:
+    for cell, branches in (("b1-c512-x4", 4), ("b3-c512-x4", 12)):
+        assert measured[cell].fork_s == pytest.approx(step(branches), abs=step(branches))
+        assert measured[cell].branch_step_s == pytest.approx(step(branches), rel=0.01)
 
 
 def test_join_and_second_prefill_are_told_apart(measured: dict[str, Record]) -> None:

@@ -71,7 +71,7 @@ def test_shape_of_a_chain_tells_lengths_of_text_branches_and_conclusion(tokens: 
 
 
 def test_chain_without_a_block_is_refused(tokens: Tokens) -> None:
-    with pytest.raises(ValueError, match="no whole block"):
+    with pytest.raises(ValueError, match="no block ends"):
         of_chain(Writer(tokens).text(30), tokens.vocabulary)
 
 

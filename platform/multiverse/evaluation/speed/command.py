@@ -37,13 +37,13 @@ def load(config: Path | None, small: bool, eager: bool, traces: list[Path] | Non
     return found.model_copy(update={"engine": found.engine.model_copy(update={"enforce_eager": True})})
 
 
-def run(config: SpeedConfig, notes: str = "") -> dict[str, Any]:
-    """Measure what is missing, and write the report."""
+def run(config: SpeedConfig, command: str = "", notes: str = "") -> dict[str, Any]:
+    """Measure what is missing, and write the report, in which ``command`` stands."""
     from multiverse.evaluation.speed.measure import measure
     from multiverse.evaluation.speed.report import write_report
 
     measured = asyncio.run(measure(config, lambda line: print(line, file=sys.stderr, flush=True)))
-    return write_report(measured, _command(), notes)
+    return write_report(measured, command, notes)
 
 
 def small(config: SpeedConfig, history: Path, store: bool) -> tuple[dict[str, Any], list[str]]:
@@ -55,7 +55,7 @@ def small(config: SpeedConfig, history: Path, store: bool) -> tuple[dict[str, An
     folder = open_folder(config.out)
     # A regression is one of today's code: what an earlier run left is measured again.
     folder.delete([name for name in folder.names() if name.startswith("cells/") or name == "plan.json"])
-    report = run(config)
+    report = run(config, _command())
     found = ratios.of_report(report)
     lines = ratios.fallen(found, entries[-1]["ratios"]) if entries else []
     if store:
@@ -85,7 +85,7 @@ def command(
     if use_history:
         report, lines = small(config, history, store)
     else:
-        report, lines = run(config, "" if notes is None else notes.read_text(encoding="utf-8")), []
+        report, lines = run(config, _command(), "" if notes is None else notes.read_text(encoding="utf-8")), []
     show(report, config.out)
     for line in lines:
         typer.echo(f"  fallen: {line}")
@@ -120,7 +120,7 @@ def _on_ray(config: SpeedConfig) -> dict[str, Any]:
     connect(config.num_cpus)
     task = ray.remote(num_cpus=config.num_cpus, num_gpus=config.num_gpus, max_retries=0)(run)
     try:
-        report: dict[str, Any] = ray.get(task.remote(config))
+        report: dict[str, Any] = ray.get(task.remote(config, _command()))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ValueError | OSError):
             raise error.cause from error
@@ -130,5 +130,5 @@ def _on_ray(config: SpeedConfig) -> dict[str, Any]:
 
 def _command() -> str:
     """How this run was started; of paths the names alone."""
-    words = [Path(word).name if word.startswith("/") else word for word in sys.argv]
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv]
     return shlex.join(words)

@@ -11,7 +11,6 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from multiverse.engine.measure_costs import measure_costs
 from multiverse.evaluation.comparison import banned_ids
@@ -19,6 +18,7 @@ from multiverse.evaluation.facts import run_facts
 from multiverse.evaluation.speed.config import SpeedConfig
 from multiverse.evaluation.speed.grid import Cell, LeftOut, Plan, Room, Size, cells, plan
 from multiverse.evaluation.speed.limit import limit
+from multiverse.evaluation.speed.records import Record, read
 from multiverse.evaluation.speed.runs import (
     Runner,
     Timed,
@@ -37,37 +37,6 @@ TRACE_STEPS = 32
 """Steps for each number of rows that a chain's shape has."""
 ONCE = 16
 """From this batch size on the second prefill, which takes many times as long as a join, is run once for each cell."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One repeat of one cell. Seconds until the last request of the batch is at its end, from the fork on, of chains
-    from the first token on.
-
-    x: tokens / critical path of what comes from there. sequential_s: as many tokens in sequence. curve: by rows,
-    seconds of a step. join_s: all joins of a request, median over the batch. second_prefill_s: the same by text, None
-    where it was not run.
-    """
-
-    cell: str
-    repeat: int
-    tokens: int
-    x: float
-    structured_s: float
-    sequential_s: float
-    limit: float
-    curve: dict[int, float]
-    join_s: float
-    second_prefill_s: float | None
-    commit: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"cells/{self.cell}/{self.repeat}.json"
-
-    @classmethod
-    def of(cls, values: dict[str, Any]) -> "Record":
-        return cls(**(values | {"curve": {int(rows): seconds for rows, seconds in values["curve"].items()}}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +87,8 @@ async def measure_on(runner: Runner, config: SpeedConfig, say: Callable[[str], N
             record = replace(record, commit=commit)
             folder.write(record.name, json.dumps(asdict(record)).encode())
             records[record.cell, record.repeat] = record
-            say(_line(record))
+            say(str(record))
     return Measured(config, every, sizes, chosen, tuple(records.values()))
-
-
-def read(folder: Folder | Prefix) -> list[Record]:
-    names = [name for name in folder.names() if name.startswith("cells/")]
-    return [Record.of(json.loads(folder.read(name))) for name in names]
 
 
 async def _plan(
@@ -173,6 +137,8 @@ class _Part:
     """What is measured for one cell alone. curve: without the rows of the batch in sequence, where those tell."""
 
     seconds: float
+    fork: float
+    branch_step: float
     join: float
     second_prefill: float | None
     curve: dict[int, float]
@@ -189,10 +155,16 @@ async def _cell(runner: Runner, prompts: Sequence[list[int]], cell: Cell, size: 
         again = sum([await runner.prefill(prompts, tokens) for tokens in size.branches])
     return _Part(
         structured_seconds(runs, from_fork=not cell.trace),
+        statistics.median(sum(run.forks) for run in runs),
+        statistics.median(_per_step(run) for run in runs),
         statistics.median(sum(run.joins) for run in runs),
         again,
         curve,
     )
+
+
+def _per_step(run: Timed) -> float:
+    return sum(seconds for seconds, _ in run.branches) / max(1, sum(steps for _, steps in run.branches))
 
 
 async def _curve(runner: Runner, prompts: Sequence[list[int]], cell: Cell, size: Size) -> dict[int, float]:
@@ -228,15 +200,8 @@ def _record(cell: Cell, size: Size, repeat: int, part: _Part, sequence: Sequence
         sequential_s=sequential_seconds(sequence, size.tokens),
         limit=limit(size.steps, cell.batch, curve),
         curve=dict(sorted(curve.items())),
+        fork_s=part.fork,
+        branch_step_s=part.branch_step,
         join_s=part.join,
         second_prefill_s=part.second_prefill,
-    )
-
-
-def _line(record: Record) -> str:
-    ratio = record.sequential_s / record.structured_s
-    again = "" if record.second_prefill_s is None else f", second prefill {record.second_prefill_s / record.join_s:.1f}"
-    return (
-        f"{record.cell} #{record.repeat}: x {record.x:.2f}, over AR {ratio:.2f}, of the limit "
-        f"{ratio / record.limit:.3f}, join {record.join_s * 1e3:.0f} ms{again}"
     )

@@ -53,7 +53,8 @@ def markdown(report: dict[str, Any], found: Sequence[Row], notes: str = "") -> s
         f"medians, and lowest to highest in brackets. Branches have {config['branch_tokens']} tokens or, of chains, "
         "their own lengths. x is tokens / critical path of the answer. *over AR*: as many tokens in sequence on the "
         "same engine take so many times as long. *limit*: the most that can be, by the engine's own times of a step "
-        "at this context. *join gain*: a second prefill of the branches takes so many times as long as their join. "
+        "at this context. *branch step*: a step of the branches, beside one of as many plain requests. "
+        "*join gain*: a second prefill of the branches takes so many times as long as their join. "
         "docs/benchmark.md says how each is measured."
     )
     parts += [_summary(numbers, found), *([notes.strip()] if notes.strip() else [])]
@@ -87,7 +88,21 @@ def _summary(numbers: dict[str, float], found: Sequence[Row]) -> str:
 
 
 def _table(found: Sequence[Row]) -> str:
-    head = ("batch", "before", "cell", "branches", "x", "over AR", "limit", "of it", "join, ms", "join gain", "runs")
+    head = (
+        "batch",
+        "before",
+        "cell",
+        "branches",
+        "x",
+        "over AR",
+        "limit",
+        "of it",
+        "branch step",
+        "fork, ms",
+        "join, ms",
+        "join gain",
+        "runs",
+    )
     lines = [
         (
             str(row.batch),
@@ -98,6 +113,8 @@ def _table(found: Sequence[Row]) -> str:
             f"{row.over_ar.median:.2f} ({row.over_ar.low:.2f} to {row.over_ar.high:.2f})",
             f"{row.limit.median:.2f}",
             f"{row.of_limit.median:.3f} ({row.of_limit.low:.3f} to {row.of_limit.high:.3f})",
+            f"{row.branch_step.median:.2f}" if row.branch_step.median else "-",
+            f"{row.fork_ms.median:.0f}",
             f"{row.join_ms.median:.0f}",
             f"{row.join_gain.median:.1f}",
             str(row.repeats),

@@ -24,13 +24,16 @@ from multiverse.serving.request import GenerationRequest, ParallelOptions, Reduc
 class Timed:
     """One request. Seconds on the monotonic clock: when it was submitted, and when each of its tokens arrived.
 
-    forked: when its first block forked. joins: seconds from the last branch's end of a block to the first token that
-    was sampled behind its join.
+    forked: when its first block forked. Of each block, in seconds, forks: from there until every branch has sampled a
+    token; branches: from then until the last one's end, and how many tokens it sampled meanwhile; joins: from there
+    to the first token that was sampled behind the join.
     """
 
     submitted: float
     arrived: list[float] = field(default_factory=list)
     forked: float | None = None
+    forks: list[float] = field(default_factory=list)
+    branches: list[tuple[float, int]] = field(default_factory=list)
     joins: list[float] = field(default_factory=list)
     result: Result | None = None
 
@@ -120,22 +123,44 @@ class Runner:
         return await self._timed(self._request(prompt, Sampling(room, temperature=0.0), options))
 
     async def _timed(self, request: GenerationRequest) -> Timed:
-        run, ends, joined = Timed(self.clock()), dict[int, float](), dict[Place, float]()
+        run, blocks, joined = Timed(self.clock()), dict[int, _Block](), dict[Place, float]()
         async for event in self.engine.generate(request):
             now = self.clock()
             if isinstance(event, TokensAdded):
                 run.arrived += [now] * len(event.tokens)
-                if not event.written and event.place in joined:
-                    run.joins.append(now - joined.pop(event.place))
+                if not event.written:
+                    if event.place:
+                        blocks[event.place[-1][0]].take(event.place, len(event.tokens), now)
+                    if event.place in joined:
+                        run.joins.append(now - joined.pop(event.place))
             elif isinstance(event, BlockForked):
                 run.forked = run.forked or now
+                blocks[event.block] = _Block(now)
             elif isinstance(event, BranchFinished):
-                ends[event.place[-1][0]] = now
+                blocks[event.place[-1][0]].ended = now
             elif isinstance(event, BlockJoined):
-                joined[event.place] = ends[event.block]
+                block = blocks[event.block]
+                joined[event.place] = block.ended
+                run.forks.append(block.started - block.forked)
+                run.branches.append((block.ended - block.started, max(block.sampled.values()) - 1))
             elif isinstance(event, Finished):
                 run.result = event.result
         return run
+
+
+@dataclass(slots=True)
+class _Block:
+    """A block that runs. started: when the last of its branches sampled its first token."""
+
+    forked: float
+    started: float = 0.0
+    ended: float = 0.0
+    sampled: dict[Place, int] = field(default_factory=dict)
+
+    def take(self, place: Place, tokens: int, now: float) -> None:
+        if place not in self.sampled:
+            self.started = now
+        self.sampled[place] = self.sampled.get(place, 0) + tokens
 
 
 @asynccontextmanager

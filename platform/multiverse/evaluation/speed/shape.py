@@ -49,7 +49,7 @@ def of_chain(tokens: Sequence[int], vocabulary: Vocabulary) -> Shape:
     placed = layout(kinds)
     whole = [block for block in placed.blocks if block.end is not None]
     if not whole:
-        raise ValueError("there is no whole block in it")
+        raise ValueError("no block ends in it: take more of it (trace_tokens)")
     return _Reader(kinds, placed).between(0, len(tokens), whole)
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from multiverse.evaluation.speed.measure import Measured, Record
+from multiverse.evaluation.speed.measure import Measured
+from multiverse.evaluation.speed.records import Record
 
 BRANCH_TOKENS = 512
 """From so many tokens of branches on, a join by KV has to beat a second prefill."""
@@ -32,7 +33,8 @@ class Spread:
 @dataclass(frozen=True, slots=True)
 class Row:
     """One cell. x: tokens / critical path of the answer. over_ar: how many times as fast as in sequence. of_limit:
-    that, of the most it can be. join_gain: second prefill / join. step_ms: of a batch in sequence."""
+    that, of the most it can be. join_gain: second prefill / join. step_ms: of a batch in sequence. branch_step: a step
+    of the branches / a step of as many plain requests; 0 where rows differ from step to step."""
 
     cell: str
     batch: int
@@ -47,6 +49,8 @@ class Row:
     structured_s: Spread
     sequential_s: Spread
     step_ms: Spread
+    fork_ms: Spread
+    branch_step: Spread
     join_ms: Spread
     second_prefill_ms: Spread
     join_gain: Spread
@@ -103,6 +107,10 @@ def _row(measured: Measured, records: Sequence[Record]) -> Row:
         structured_s=Spread.of(record.structured_s for record in records),
         sequential_s=Spread.of(record.sequential_s for record in records),
         step_ms=Spread.of(record.curve[cell.batch] * 1e3 for record in records),
+        fork_ms=Spread.of(record.fork_s * 1e3 for record in records),
+        branch_step=Spread.of(
+            0.0 if cell.trace else record.branch_step_s / record.curve[cell.batch * size.rows] for record in records
+        ),
         join_ms=Spread.of(record.join_s * 1e3 for record in records),
         second_prefill_ms=Spread.of(prefill * 1e3 for prefill, _ in again),
         join_gain=Spread.of(prefill / join for prefill, join in again),

@@ -1,0 +1,25 @@
+"""What a CPU has instructions for."""
+
+import logging
+
+import torch
+
+log = logging.getLogger(__name__)
+
+
+def slow_on_this_cpu(dtype: str) -> bool:
+    """Whether this CPU has no instructions for ``dtype``, and computes in it many times slower than in float32.
+
+    bfloat16 needs AVX-512 or AMX, float16 AMX. Nothing is said of a GPU.
+    """
+    checks = {
+        "bfloat16": torch.ops.mkldnn._is_mkldnn_bf16_supported,
+        "float16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
+    }
+    return dtype in checks and not checks[dtype]()
+
+
+def warn_if_slow(dtype: str) -> None:
+    """For models that run on the CPU."""
+    if slow_on_this_cpu(dtype):
+        log.warning("this CPU has no instructions for %s: `dtype: float32` is many times faster on it", dtype)

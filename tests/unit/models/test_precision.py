@@ -1,0 +1,24 @@
+"""CPUs that have no instructions for bfloat16 are told apart by their flags."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from multiverse.models.precision import slow_on_this_cpu, warn_if_slow
+
+
+def test_float32_is_never_slow(caplog: pytest.LogCaptureFixture) -> None:
+    assert not slow_on_this_cpu("float32")
+    warn_if_slow("float32")
+    assert not caplog.records
+
+
+def test_bfloat16_is_slow_exactly_where_the_cpu_has_no_avx512(caplog: pytest.LogCaptureFixture) -> None:
+    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    if flags is None:
+        pytest.skip("the kernel lists no flags here")
+    has_instructions = {"avx512bw", "avx512vl", "avx512dq"} <= set(flags[1].split())
+    assert slow_on_this_cpu("bfloat16") is not has_instructions
+    warn_if_slow("bfloat16")
+    assert ("`dtype: float32` is many times faster" in caplog.text) is not has_instructions
