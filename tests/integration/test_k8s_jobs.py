@@ -51,7 +51,13 @@ def small_benchmark(folder: Path, llm: str) -> dict[str, object]:
     return {"model": "builtin:smollm2-135m", "out": str(folder / "out"), "engine": SMALL_ENGINE, **grid}
 
 
-SMALL_ENGINE = {"enforce_eager": True, "max_model_len": 1024, "kv_cache_gib": 0.5, "self_test": False}
+SMALL_ENGINE = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "max_model_len": 1024,
+    "kv_cache_gib": 0.5,
+    "self_test": False,
+}
 # What stands in place of the mounted file, in a few steps' or calls' size.
 SMALL: dict[str, Callable[[Path, str], dict[str, object]]] = {
     "train": small_training,
