@@ -82,7 +82,7 @@ def test_null_is_as_good_as_left_out() -> None:
     assert read_steps('{"steps": {"1": "t"}, "sub_steps": null}', 1) == (Step("t", 0, 1),)
     (block,) = read_texts(texts(["a", "b"], openings=None), BRANCHES)
     assert block == BlockTexts(("a", "b"), "Done.", (None, None))
-    with pytest.raises(PlanError, match="^steps is missing$"):
+    with pytest.raises(PlanError, match=r"^steps is missing$"):
         read_steps('{"steps": null}', 1)
 
 
