@@ -137,8 +137,9 @@ def test_small_grid_fails_under_a_better_history_alone(
 
     monkeypatch.setattr("multiverse.evaluation.speed.measure.running", simulated)
     history = tmp_path / "history.json"
+    (tmp_path / "short.yaml").write_text("branch_tokens: 32")
     asked = ["bench", "speed", "--small", "--repeats", "1", "--model", str(model)]
-    asked += ["--out", str(tmp_path / "run"), "--history", str(history)]
+    asked += ["--config", str(tmp_path / "short.yaml"), "--out", str(tmp_path / "run"), "--history", str(history)]
     first = CliRunner().invoke(app, [*asked, "--store"])
     assert first.exit_code == 0, first.output
     (entry,) = json.loads(history.read_text())

@@ -11,6 +11,7 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import ceil, log
 
 from multiverse.engine.measure_costs import measure_costs
 from multiverse.evaluation.comparison import banned_ids
@@ -125,15 +126,16 @@ async def _plan(
     """The plan that is there, for a second start has the same grid, or a new one where another grid is asked for."""
     if (planned := _planned(config, folder)) is not None:
         return planned
-    engine = runner.engine.segments
+    engine, asked = runner.engine.segments, config.engine
+    room = Room(engine.kv_tokens, engine.block_size, asked.max_num_seqs, engine.max_model_len)
+    # Up to the most rows that any cell has, or a little more: a step of many rows takes long.
+    most = max(min(asked.max_num_seqs, cell.batch * sizes[id].rows) for id, cell in every.items())
+    batches = tuple(4**n for n in range(max(1, ceil(log(most, 4))) + 1))
     banned = banned_ids(engine.manifest, engine.end_ids)
-    batches = tuple(2**n for n in range(0, config.engine.max_num_seqs.bit_length(), 2))
     costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches, clock=runner.clock)
-    room = Room(engine.kv_tokens, engine.block_size, config.engine.max_num_seqs, engine.max_model_len)
     made = plan(list(every.values()), sizes, room, costs, config)
-    folder.write(
-        PLAN, json.dumps({"essence": config.essence(), "config": config.described(), **asdict(made)}, indent=1).encode()
-    )
+    kept = {"essence": config.essence(), "config": config.described(), **asdict(made)}
+    folder.write(PLAN, json.dumps(kept, indent=1).encode())
     return made
 
 
