@@ -99,6 +99,7 @@ def speed(
     config: command.ConfigFile = None,
     out: command.Out = None,
     notes: command.Notes = None,
+    only_report: command.OnlyReport = False,
     as_json: AsJson = False,
 ) -> None:
     """Batch sizes x parallelism x contexts against sequence, second prefill and the engine's own limit.
@@ -108,7 +109,7 @@ def speed(
     """
     try:
         loaded = command.load(config, small, eager, trace, model=model, minutes=minutes, repeats=repeats, out=out)
-        command.command(loaded, small, store, history, notes, as_json)
+        command.command(loaded, small, store, history, notes, as_json, only_report)
     except (ValueError, OSError) as error:
         typer.echo(f"multiverse: {error}", err=True)
         raise typer.Exit(2) from error

@@ -74,14 +74,14 @@ class SimulatedSegments:
 
     async def _tick(self) -> None:
         while self._waiting:
-            for _ in range(60):  # whoever has its token asks for the next one
+            for _ in range(20):  # whoever has its token asks for the next one
                 await asyncio.sleep(0)
             step, self._waiting = self._waiting, []
             self.now += STEP + ROW * len(step) + sum(extra for extra, _ in step)
             for _, future in step:
                 if not future.done():
                     future.set_result(None)
-            for _ in range(60):
+            for _ in range(20):
                 await asyncio.sleep(0)
 
     async def release(self, leases: Sequence[str]) -> None:

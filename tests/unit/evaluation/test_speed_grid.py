@@ -239,6 +239,18 @@ def test_configuration_that_cannot_be_used_is_refused(values: dict[str, object],
         SpeedConfig.of(values)
 
 
+def test_dtype_that_is_not_given_is_one_that_the_cpu_computes_in(tmp_path: Path) -> None:
+    from multiverse.models.precision import slow_on_this_cpu
+
+    expected = "float32" if slow_on_this_cpu("bfloat16") else "bfloat16"
+    (tmp_path / "some.yaml").write_text("engine: {max_num_seqs: 8}")
+    (tmp_path / "given.yaml").write_text("engine: {dtype: float16}")
+    assert SpeedConfig.load(None).engine.dtype == expected
+    assert SpeedConfig.load(None).engine.max_num_seqs == 256
+    assert SpeedConfig.load(tmp_path / "some.yaml").engine.dtype == expected
+    assert SpeedConfig.load(tmp_path / "given.yaml").engine.dtype == "float16"
+
+
 def test_configuration_of_the_job_is_accepted(root: Path) -> None:
     config = SpeedConfig.load(root / "jobs/configs/benchmark.yaml", minutes=5.0)
     assert config.minutes == 5.0

@@ -1,13 +1,19 @@
 """The speed harness on an engine whose times are known: it has to find what they come to."""
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from multiverse.cli import app
 from multiverse.evaluation.speed.config import SpeedConfig
-from multiverse.evaluation.speed.measure import Measured, measure_on
+from multiverse.evaluation.speed.measure import Measured, measure_on, measured_so_far
 from multiverse.evaluation.speed.records import Record
+from multiverse.evaluation.speed.report import write_report
 from multiverse.evaluation.speed.runs import Runner
 from multiverse.evaluation.speed.summary import rows
 from multiverse.models.tokens import Tokens
@@ -107,6 +113,45 @@ def test_wider_grid_takes_over_what_was_measured_and_another_length_is_refused(
     assert said[0] == "9 cells, 0 left out; 6 of 18 runs to go"
     with pytest.raises(ValueError, match="another model, engine or length"):
         run(model, config.model_copy(update={"branch_tokens": 80}), said)
+
+
+def test_what_is_there_is_reported_without_an_engine(
+    model: Path, config: SpeedConfig, measured: dict[str, Record]
+) -> None:
+    here = config.model_copy(update={"model": str(model), "out": f"{config.out}-here"})
+    with pytest.raises(ValueError, match="holds no run of this grid"):
+        measured_so_far(here)
+    whole = run(model, here, [])
+    assert measured_so_far(here).plan == whole.plan
+    assert {r.name: r for r in measured_so_far(here).records} == {r.name: r for r in whole.records}
+    assert len(write_report(measured_so_far(here))["cells"]) == 6
+
+
+def test_small_grid_fails_under_a_better_history_alone(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @asynccontextmanager
+    async def simulated(*_: object) -> AsyncIterator[Runner]:
+        engine = SimulatedEngine(model, tmp_path / "script.json")
+        yield Runner(engine, tmp_path / "script.json", clock=lambda: engine.segments.now)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("multiverse.evaluation.speed.measure.running", simulated)
+    history = tmp_path / "history.json"
+    (tmp_path / "short.yaml").write_text("branch_tokens: 32")
+    asked = ["bench", "speed", "--small", "--repeats", "1", "--model", str(model)]
+    asked += ["--config", str(tmp_path / "short.yaml"), "--out", str(tmp_path / "run"), "--history", str(history)]
+    first = CliRunner().invoke(app, [*asked, "--store"])
+    assert first.exit_code == 0, first.output
+    (entry,) = json.loads(history.read_text())
+    assert sorted(entry["ratios"]) == [f"b{batch}-c512-x{x}" for batch in (1, 4) for x in (2, 4, 8)]
+
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    entry["ratios"]["b4-c512-x8"]["over_ar"] *= 1.2
+    history.write_text(json.dumps([entry]))
+    fallen = CliRunner().invoke(app, asked)
+    assert fallen.exit_code == 1
+    assert "fallen: b4-c512-x8, over_ar" in fallen.output
+    assert fallen.output.count("fallen:") == 1
 
 
 def test_answer_other_than_scripted_is_an_error(model: Path, tokens: Tokens, tmp_path: Path) -> None:

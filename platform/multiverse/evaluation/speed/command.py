@@ -21,6 +21,7 @@ Eager = Annotated[bool, typer.Option("--eager", help="Without compilation: start
 Small = Annotated[bool, typer.Option("--small", help="A few cells, held against the history.")]
 Store = Annotated[bool, typer.Option("--store", help="With --small: add the ratios to the history.")]
 History = Annotated[Path, typer.Option("--history", help="With --small: the file of ratios.")]
+OnlyReport = Annotated[bool, typer.Option("--only-report", help="Measure nothing: report what is in --out.")]
 Notes = Annotated[Path | None, typer.Option("--notes", help="Markdown that goes into the report.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 HISTORY = Path("docs/results/bench-small.json")
@@ -37,11 +38,13 @@ def load(config: Path | None, small: bool, eager: bool, traces: list[Path] | Non
     return found.model_copy(update={"engine": found.engine.model_copy(update={"enforce_eager": True})})
 
 
-def run(config: SpeedConfig, command: str = "", notes: str = "") -> dict[str, Any]:
+def run(config: SpeedConfig, command: str = "", notes: str = "", only_report: bool = False) -> dict[str, Any]:
     """Measure what is missing, and write the report, in which ``command`` stands."""
-    from multiverse.evaluation.speed.measure import measure
+    from multiverse.evaluation.speed.measure import measure, measured_so_far
     from multiverse.evaluation.speed.report import write_report
 
+    if only_report:
+        return write_report(measured_so_far(config), command, notes)
     measured = asyncio.run(measure(config, lambda line: print(line, file=sys.stderr, flush=True)))
     return write_report(measured, command, notes)
 
@@ -77,7 +80,13 @@ def show(report: dict[str, Any], out: str) -> None:
 
 
 def command(
-    config: SpeedConfig, use_history: bool, store: bool, history: Path, notes: Path | None, as_json: bool
+    config: SpeedConfig,
+    use_history: bool,
+    store: bool,
+    history: Path,
+    notes: Path | None,
+    as_json: bool,
+    only_report: bool = False,
 ) -> None:
     """Raises typer.Exit(1) where a ratio fell, and ValueError and OSError for what the user can put right."""
     if store and not use_history:
@@ -85,7 +94,8 @@ def command(
     if use_history:
         report, lines = small(config, history, store)
     else:
-        report, lines = run(config, _command(), "" if notes is None else notes.read_text(encoding="utf-8")), []
+        told = "" if notes is None else notes.read_text(encoding="utf-8")
+        report, lines = run(config, _command(), told, only_report), []
     show(report, config.out)
     for line in lines:
         typer.echo(f"  fallen: {line}")

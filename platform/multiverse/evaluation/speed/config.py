@@ -13,6 +13,18 @@ SMALL: dict[str, Any] = {"batches": (1, 4), "parallelism": (2, 4, 8), "contexts"
 """The grid of ``make bench``."""
 
 
+ENGINE = EngineOptions(kv_cache_gib=4.0, max_num_seqs=256, max_model_len=8192, self_test=False)
+
+
+def _for_this_cpu(engine: Any) -> dict[str, Any]:
+    """The field ``engine``, with a dtype that this machine computes in unless it names one."""
+    from multiverse.models.precision import slow_on_this_cpu
+
+    if not isinstance(engine, dict) or "dtype" in engine or not slow_on_this_cpu("bfloat16"):
+        return {"engine": engine}
+    return {"engine": engine | {"dtype": "float32"}}
+
+
 class SpeedConfig(Configuration):
     """Batch sizes times parallelism times contexts, and chains."""
 
@@ -29,7 +41,9 @@ class SpeedConfig(Configuration):
     repeats: int = Field(3, ge=1, description="Runs of each cell; medians count.")
     minutes: float = Field(60.0, gt=0, description="What the grid may take; cells beyond are left out and listed.")
     seed: int = Field(0, ge=0, description="Of the texts.")
-    engine: EngineOptions = EngineOptions(kv_cache_gib=4.0, max_num_seqs=256, max_model_len=8192, self_test=False)
+    engine: EngineOptions = Field(
+        ENGINE, description="A dtype that is not given is float32 where the CPU does not compute in bfloat16."
+    )
     num_cpus: float = Field(1, ge=0, description="As a Ray job: CPUs that Ray counts for the engine.")
     num_gpus: float = Field(0, ge=0, description="As a Ray job: GPUs that Ray gives to the engine.")
 
@@ -58,6 +72,7 @@ class SpeedConfig(Configuration):
         values = {} if path is None else read_yaml(path) or {}
         if isinstance(values, dict):
             values = values | {name: value for name, value in given.items() if value is not None}
+            values = values | _for_this_cpu(values.get("engine", ENGINE.model_dump(exclude={"dtype"})))
         return cls.of(values, "command line" if path is None else str(path))
 
     def engine_config(self) -> EngineConfig:

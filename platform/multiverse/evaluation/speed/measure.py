@@ -11,6 +11,7 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import ceil, log
 
 from multiverse.engine.measure_costs import measure_costs
 from multiverse.evaluation.comparison import banned_ids
@@ -29,6 +30,7 @@ from multiverse.evaluation.speed.runs import (
 )
 from multiverse.evaluation.speed.script import Writer, Written
 from multiverse.evaluation.speed.shape import rows_by_step
+from multiverse.models.tokens import Tokens
 from multiverse.storage import Folder, Prefix, open_folder
 from multiverse.structure.layout import layout
 
@@ -72,9 +74,7 @@ async def measure(config: SpeedConfig, say: Callable[[str], None] = print) -> Me
 async def measure_on(runner: Runner, config: SpeedConfig, say: Callable[[str], None]) -> Measured:
     """Raises ValueError for chains that cannot be used, and where the folder holds a run that cannot go on so."""
     folder = open_folder(config.out)
-    every = {cell.id: cell for cell in cells(config, runner.engine.tokens)}
-    writer = Writer(runner.engine.tokens, config.seed)
-    sizes = {id: size_of(cell, writer.answer(cell.shape), writer) for id, cell in every.items()}
+    every, sizes = _all_cells(config, runner.engine.tokens)
     chosen = await _plan(config, folder, runner, every, sizes)
     records = {(record.cell, record.repeat): record for record in read(folder)}
     runs = [(repeat, cell) for repeat in range(config.repeats) for cell in chosen.cells]
@@ -91,25 +91,51 @@ async def measure_on(runner: Runner, config: SpeedConfig, say: Callable[[str], N
     return Measured(config, every, sizes, chosen, tuple(records.values()))
 
 
+def measured_so_far(config: SpeedConfig) -> Measured:
+    """What is there of a run, without an engine. Raises ValueError where its folder holds none of this grid."""
+    folder = open_folder(config.out)
+    chosen = _planned(config, folder)
+    if chosen is None:
+        raise ValueError(f"{folder.uri} holds no run of this grid: measure it first")
+    every, sizes = _all_cells(config, Tokens.load(config.engine_config().model))
+    return Measured(config, every, sizes, chosen, tuple(read(folder)))
+
+
+def _all_cells(config: SpeedConfig, tokens: Tokens) -> tuple[dict[str, Cell], dict[str, Size]]:
+    """Every cell of the configuration by its id, and what each comes to."""
+    every = {cell.id: cell for cell in cells(config, tokens)}
+    writer = Writer(tokens, config.seed)
+    return every, {id: size_of(cell, writer.answer(cell.shape), writer) for id, cell in every.items()}
+
+
+def _planned(config: SpeedConfig, folder: Folder | Prefix) -> Plan | None:
+    """The plan that is there, None where it is of another grid. Raises ValueError where its records are of no use."""
+    if PLAN not in folder.names():
+        return None
+    found = json.loads(folder.read(PLAN))
+    if found["essence"] != config.essence():
+        raise ValueError(f"{folder.uri} holds a run of another model, engine or length: choose another folder")
+    if found["config"] != config.described():
+        return None
+    return Plan(tuple(found["cells"]), tuple(LeftOut(**item) for item in found["left_out"]), found["seconds"])
+
+
 async def _plan(
     config: SpeedConfig, folder: Folder | Prefix, runner: Runner, every: dict[str, Cell], sizes: dict[str, Size]
 ) -> Plan:
     """The plan that is there, for a second start has the same grid, or a new one where another grid is asked for."""
-    described, essence = config.described(), config.essence()
-    if PLAN in folder.names():
-        found = json.loads(folder.read(PLAN))
-        if found["essence"] != essence:
-            raise ValueError(f"{folder.uri} holds a run of another model, engine or length: choose another folder")
-        if found["config"] == described:
-            left_out = tuple(LeftOut(**item) for item in found["left_out"])
-            return Plan(tuple(found["cells"]), left_out, found["seconds"])
-    engine = runner.engine.segments
+    if (planned := _planned(config, folder)) is not None:
+        return planned
+    engine, asked = runner.engine.segments, config.engine
+    room = Room(engine.kv_tokens, engine.block_size, asked.max_num_seqs, engine.max_model_len)
+    # Up to the most rows that any cell has, or a little more: a step of many rows takes long.
+    most = max(min(asked.max_num_seqs, cell.batch * sizes[id].rows) for id, cell in every.items())
+    batches = tuple(4**n for n in range(max(1, ceil(log(most, 4))) + 1))
     banned = banned_ids(engine.manifest, engine.end_ids)
-    batches = tuple(2**n for n in range(0, config.engine.max_num_seqs.bit_length(), 2))
     costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches, clock=runner.clock)
-    room = Room(engine.kv_tokens, engine.block_size, config.engine.max_num_seqs, engine.max_model_len)
     made = plan(list(every.values()), sizes, room, costs, config)
-    folder.write(PLAN, json.dumps({"essence": essence, "config": described, **asdict(made)}, indent=1).encode())
+    kept = {"essence": config.essence(), "config": config.described(), **asdict(made)}
+    folder.write(PLAN, json.dumps(kept, indent=1).encode())
     return made
 
 
