@@ -17,7 +17,8 @@ from aiohttp import web
 Fault = str
 """``none``; ``429``: with Retry-After; ``500``; ``reset``: the connection ends without an answer; ``slow``: answered
 after ``slow_seconds``; ``truncated``: the body is half a JSON; ``cut``: the body ends before its announced length;
-``empty``: an answer without text; ``none_at_all``: without choices; ``html``: no JSON at all; ``401``, ``400``."""
+``empty``: an answer without text; ``thought``: one that ended at its limit before any; ``none_at_all``: without
+choices; ``html``: no JSON at all; ``401``, ``400``; ``key``: 400 for a key that is not taken, as a list of errors."""
 
 Body = dict[str, Any]
 
@@ -79,11 +80,11 @@ class Server:
             self.running -= 1
 
     async def _answer(self, http: web.Request, body: Body, fault: Fault) -> web.StreamResponse:
-        text = "" if fault == "empty" else self.answer(body)
+        text = "" if fault in ("empty", "thought") else self.answer(body)
         words = text.split(" ")
         cut = self.limited and len(words) > body.get("max_tokens", len(words))
         completion = _completion(body, " ".join(words[: body["max_tokens"]]) if cut else text)
-        completion["choices"][0]["finish_reason"] = "length" if cut else "stop"
+        completion["choices"][0]["finish_reason"] = "length" if cut or fault == "thought" else "stop"
         if fault == "none_at_all":
             completion["choices"] = []
         content = json.dumps(completion).encode()
@@ -95,6 +96,8 @@ class Server:
             case "400" | "401" | "500" | "503":
                 key = http.headers.get("Authorization", "").removeprefix("Bearer ")
                 return web.json_response(_error(f"this cannot be done with the key {key}"), status=int(fault))
+            case "key":
+                return web.json_response([_error("API key not valid. Please pass a valid API key.")], status=400)
             case "reset":
                 assert http.transport is not None
                 peer: socket.socket = http.transport.get_extra_info("socket")

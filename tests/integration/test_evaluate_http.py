@@ -204,6 +204,15 @@ def test_a_run_that_is_killed_goes_on_without_asking_again(tmp_path: Path) -> No
         assert (tmp_path / name).stat().st_size > 100
 
 
+def test_what_the_user_can_put_right_is_one_line(tmp_path: Path) -> None:
+    with llm_server(oracle(20)) as server:
+        pass
+    ended = subprocess.run(command(server, tmp_path), env=os.environ, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith(f"multiverse: {server.url} does not answer: ConnectError")
+    assert "Traceback" not in ended.stderr
+
+
 async def test_our_server_takes_budgets_in_positions_and_goes_on_with_a_structured_text(tmp_path: Path) -> None:
     def script(request: GenerationRequest) -> list[Any]:
         if request.parallel.mode == "off":

@@ -25,7 +25,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 def vllm_serve(builtin_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its ``base_url``."""
     port, log = free_port(), tmp_path_factory.mktemp("vllm") / "log"
-    options = ["--enforce-eager", "--max-model-len", "1024", "--served-model-name", "base", "--max-num-seqs", "16"]
+    options = [
+        "--enforce-eager",
+        "--max-model-len",
+        "1024",
+        "--served-model-name",
+        "base",
+        "--max-num-seqs",
+        "16",
+        "--dtype",
+        "float32",
+    ]
     command = [str(BIN / "vllm"), "serve", str(builtin_model), "--host", "127.0.0.1", "--port", str(port), *options]
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     with log.open("wb") as output:

@@ -47,11 +47,18 @@ def small_evaluation(folder: Path, llm: str) -> dict[str, object]:
 
 
 def small_benchmark(folder: Path, llm: str) -> dict[str, object]:
-    grid = {"batches": [1], "parallelism": [1, 2], "contexts": [128], "branch_tokens": 16, "repeats": 1}
+    grid = {"batches": [1], "parallelism": [1, 2], "contexts": [256], "branch_tokens": 16, "repeats": 1}
     return {"model": "builtin:smollm2-135m", "out": str(folder / "out"), "engine": SMALL_ENGINE, **grid}
 
 
-SMALL_ENGINE = {"enforce_eager": True, "max_model_len": 1024, "kv_cache_gib": 0.5, "self_test": False}
+SMALL_ENGINE = {
+    "dtype": "float32",
+    "enforce_eager": True,
+    "max_model_len": 2048,
+    "max_num_seqs": 16,
+    "kv_cache_gib": 0.5,
+    "self_test": False,
+}
 # What stands in place of the mounted file, in a few steps' or calls' size.
 SMALL: dict[str, Callable[[Path, str], dict[str, object]]] = {
     "train": small_training,
@@ -77,7 +84,9 @@ def head() -> Iterator[dict[str, str]]:
         for word in shlex.split(line)
         if word.startswith("PYTHONPATH=")
     ]
+    # The rest as the pods have it (k8s/components/pods/pods.yaml).
     variables = {"PYTHONPATH": path.replace("/app", str(ROOT)), "HF_HUB_OFFLINE": "1", "DS_ACCELERATOR": "cpu"}
+    variables |= {"RAY_worker_niceness": "0"}
     with chdir(ROOT), ray_head(cpus=4, variables=variables) as environment:
         yield environment
 

@@ -73,6 +73,7 @@ async def test_body_of_a_request(server: Server) -> None:
                 }
             },
         ),
+        ("json_object", {"response_format": {"type": "json_object"}}),
         ("guided_json", {"structured_outputs": {"json": SCHEMA}}),
         ("none", {}),
     ],
@@ -81,6 +82,12 @@ async def test_schema_is_sent_as_configured(server: Server, structured: str, sen
     await ask(config(server, structured=structured), question(schema=SCHEMA))
     body = server.requests[0].body
     assert {name: body[name] for name in ("response_format", "structured_outputs") if name in body} == sent
+
+
+async def test_effort_of_thinking_is_sent_where_it_is_set(server: Server) -> None:
+    await ask(config(server), question())
+    await ask(config(server, reasoning_effort="low"), question())
+    assert [request.body.get("reasoning_effort", "-") for request in server.requests] == ["-", "low"]
 
 
 async def test_limit_of_an_answer_is_called_as_configured(server: Server) -> None:
@@ -146,6 +153,20 @@ async def test_call_that_is_wrong_is_not_repeated(server: Server) -> None:
     server.fault = always("400")
     error = await error_of(config(server))
     assert (type(error), error.attempts, error.retryable) == (LLMError, 1, False)
+
+
+async def test_answer_that_was_all_thinking_is_not_paid_for_again(server: Server) -> None:
+    server.fault = always("thought")
+    error = await error_of(config(server))
+    assert (type(error), error.attempts, error.retryable) == (LLMError, 1, False)
+    assert "all of its 16 tokens went to thinking, more is stages.max_tokens" in str(error)
+
+
+async def test_key_that_is_refused_with_400_is_no_fault_of_the_call(server: Server) -> None:
+    server.fault = always("key")
+    error = await error_of(config(server))
+    assert (type(error), error.attempts, error.retryable) == (EndpointError, 1, False)
+    assert str(error).endswith("HTTP 400: API key not valid. Please pass a valid API key.")
 
 
 async def test_refused_key_is_no_fault_of_the_call(server: Server) -> None:

@@ -77,7 +77,7 @@ async def test_branches_that_lean_on_a_sibling_are_told_from_those_that_do_not(e
     scorer = IndependenceScorer(engine)
     first = "The code of the first room is 8 4 1 9 7 3 and its colour is turquoise. "
     leaning = await scorer.gap("Which codes?", "We look. ", [first, "So 8 4 1 9 7 3 and turquoise it is again. "])
-    apart = await scorer.gap("Which codes?", "We look. ", [first, "Cows eat grass and sleep at night. "])
+    apart = await scorer.gap("Which codes?", "We look. ", [first, "Of the two numbers, 12 is even and 7 is odd, so their sum is odd. "])
     assert leaning is not None and apart is not None
     assert leaning > 0.5 > apart
     assert await scorer.gap("Which?", "", ["word " * 800, "word " * 800]) is None
@@ -92,7 +92,7 @@ async def test_a_question_has_one_answer_whatever_runs_beside_it_and_is_paid_for
         others = [call(f"Name {number} animals.", max_tokens=40) for number in range(4, 9)]
         alone = await llm(asked)
         beside, *_ = await asyncio.gather(llm(asked), *(llm(other) for other in others))
-    async with open_llm(CONFIG.model_copy(update={"cache_dir": str(tmp_path)}), accounting, engine) as llm:
+    async with open_llm(CONFIG.model_copy(update={"cache_dir": tmp_path}), accounting, engine) as llm:
         first, second = await llm(asked), await llm(asked)
     assert alone.text == beside.text == first.text == second.text
     assert (first.cached, second.cached, accounting.total.completion_tokens) == (False, True, first.completion_tokens)

@@ -77,8 +77,8 @@ def test_branches_grow_side_by_side_and_join(browser: Browser, url: str) -> None
         finished(page)
         cards = page.get_by_role("article").all()
         assert len(cards) >= 3
-        assert [card for card in cards if len(card.locator(".body").inner_text()) < 10] == []
-        replicas = {card.locator(".replica").inner_text() for card in cards}
+        assert [card for card in cards if len(card.locator(":scope > .body").inner_text()) < 10] == []
+        replicas = {card.locator(":scope > .branch-foot > .replica").inner_text() for card in cards}
         assert replicas == {"replica 1", "replica 2"}
         expect(page.locator("#figures")).to_contain_text("Speed-up")
         assert page.locator("#timeline .saved-text, #timeline .end").count() >= 1
@@ -158,10 +158,10 @@ def test_pictures(browser: Browser, url: str) -> None:
     folder = os.environ.get("MULTIVERSE_PICTURES")
     if folder is None:
         pytest.skip("MULTIVERSE_PICTURES is not set (make screenshots sets it)")
-    with watched(browser, url, viewport={"width": 1200, "height": 1180}) as page:
+    with watched(browser, url, viewport={"width": 1200, "height": 1240}) as page:
         ask(connected(page), TIPS)
         page.wait_for_selector(".branch.running > .body > p")
-        while growing(page) >= 3 and len(page.locator(".branches").inner_text()) < 420:
+        while growing(page) >= 3 and len(page.locator(".branches").first.inner_text()) < 420:
             time.sleep(0.05)
         save(page, folder, "playground.png")
     with watched(browser, url, viewport={"width": 1200, "height": 900}, color_scheme="dark") as page:
@@ -171,5 +171,6 @@ def test_pictures(browser: Browser, url: str) -> None:
     with watched(browser, url, viewport=PHONE, device_scale_factor=2) as page:
         ask(connected(page), TIPS)
         finished(page)
-        page.locator("#answer-card").scroll_into_view_if_needed()
-        save(page, folder, "playground-phone.png", full_page=True)
+        page.set_viewport_size({"width": 360, "height": 1400})
+        page.locator("#answer-card").evaluate("card => card.scrollIntoView()")
+        save(page, folder, "playground-phone.png")

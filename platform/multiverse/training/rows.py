@@ -1,9 +1,10 @@
 """Training rows: a question, its chain and its answer, from files, an object store or a Ray Dataset."""
 
+import codecs
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,15 @@ def to_row(where: str, record: Mapping[str, Any] | RowError) -> Row:
     given = {key: value for key, value in record.items() if value is not None}
     given["id"] = str(given.get("id", where))
     try:
-        return _ROW.validate_python(given)
+        row = _ROW.validate_python(given)
     except ValidationError as error:
         raise RowError(f"{_spoken(where)}: {explain(error)[1]}") from error
+    for name, text in asdict(row).items():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise RowError(f"{_spoken(where)}: {name} holds a lone surrogate at character {error.start}") from error
+    return row
 
 
 def _read_path(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | RowError]]:
@@ -123,14 +130,24 @@ def _spoken(where: str) -> str:
     return ", row ".join(where.rsplit(":", 1))
 
 
+def _parsed(line: bytes, where: str) -> Any:
+    """A line's value, or what is wrong with it."""
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return RowError(f"{where}: no UTF-8 text: {error}")
+    except (ValueError, RecursionError) as error:
+        return RowError(f"{where}: no JSON: {error}")
+
+
 def _records(path: Path) -> Iterator[Any]:
     if path.suffix == ".jsonl":
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    yield RowError(f"{path.name}, line {number}: no JSON: {error}")
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                if not line.isspace():
+                    yield _parsed(line, f"{path.name}, line {number}")
     elif path.suffix == ".parquet":
         from pyarrow.parquet import ParquetFile
 

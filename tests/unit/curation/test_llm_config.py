@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from multiverse.config import ConfigError
+from multiverse.curation.job.config import CurateConfig
 from multiverse.curation.llm.config import LLMConfig
 
 KEY = "sk-secret-of-the-test"
@@ -68,6 +69,21 @@ def test_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert held is not None
     assert held.get_secret_value() == KEY
     assert KEY not in repr(held) + repr(config(key_env="LLM_KEY"))
+
+
+@pytest.mark.parametrize(
+    ("llm", "message"),
+    [
+        (None, "run: llm is null: must be an object"),
+        ("gpt", 'run: llm is "gpt": must be an object'),
+        ({"kind": "x"}, "run: llm is {\"kind\": \"x\"}: its kind must be 'endpoint' or 'engine'"),
+        ({"model": "m"}, "run: llm.base_url is missing"),
+    ],
+)
+def test_what_is_no_llm_is_told_without_names_of_ours(llm: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        CurateConfig.of({"source": "rows.jsonl", "out": "out", "llm": llm}, "run")
+    assert str(refused.value) == message
 
 
 def test_unknown_field_is_refused() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from multiverse.curation.chain.plan import Step
-from multiverse.curation.chain.schemas import dependencies_schema, steps_schema, texts_schema
+from multiverse.curation.chain.schemas import MOST_LISTED, dependencies_schema, steps_schema, texts_schema
 from multiverse.curation.llm.schemas import response_format, strict
 
 TAKEN = {"type", "properties", "required", "additionalProperties", "items", "enum", "anyOf", "$ref", "$defs"}
@@ -35,8 +35,17 @@ def test_every_property_is_required_and_no_keyword_is_unknown() -> None:
 def test_strict_mode_is_used_where_no_property_may_be_missing() -> None:
     texts = response_format(texts_schema([["a", "b"]]))["json_schema"]
     assert (texts["strict"], texts["schema"]) == (True, strict(texts_schema([["a", "b"]])))
-    steps = response_format(steps_schema(9))["json_schema"]
-    assert (steps["strict"], steps["schema"]) == (False, steps_schema(9))
+    for sentences in (9, MOST_LISTED, MOST_LISTED + 1):
+        steps = response_format(steps_schema(sentences))["json_schema"]
+        assert (steps["strict"], steps["schema"]) == (False, steps_schema(sentences))
+
+
+def test_schemas_in_lists_are_schemas_too() -> None:
+    inner = {"type": "object", "properties": {"a": {"type": "string", "title": "A", "default": ""}}}
+    assert strict({"anyOf": [inner]})["anyOf"] == [strict(inner)]
+    assert response_format({"anyOf": [inner]})["json_schema"]["strict"]
+    del inner["properties"]["a"]["default"]  # type: ignore[index]
+    assert not response_format({"anyOf": [inner]})["json_schema"]["strict"]
 
 
 def test_a_property_may_be_called_like_a_keyword() -> None:

@@ -58,8 +58,32 @@ def test_sub_steps_reach_to_the_next_one_or_the_end_of_their_step() -> None:
     assert read_steps(reply, 8) == (Step("a", 0, 5, parts), Step("b", 5, 6), Step("c", 6, 8, (Step("z", 6, 8),)))
 
 
-def test_an_answer_may_stand_in_a_code_block() -> None:
-    assert read_steps(f"```json\n{steps({1: 't'})}\n```\n", 1) == (Step("t", 0, 1),)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "```json\n{}\n```\n",
+        "```JSON\n{}\n```",
+        "  ```\n{}\n  ```",
+        "Here it is:\n\n```json\n{}\n```\nThat is all.",
+        "\ufeff{}",
+    ],
+)
+def test_an_answer_may_stand_in_a_code_block(form: str) -> None:
+    assert read_steps(form.replace("{}", steps({1: "t"})), 1) == (Step("t", 0, 1),)
+
+
+def test_of_two_code_blocks_none_is_chosen() -> None:
+    block = f"```json\n{steps({1: 't'})}\n```\n"
+    with pytest.raises(PlanError, match="the reply is no JSON"):
+        read_steps(f"{block}or\n{block}", 1)
+
+
+def test_null_is_as_good_as_left_out() -> None:
+    assert read_steps('{"steps": {"1": "t"}, "sub_steps": null}', 1) == (Step("t", 0, 1),)
+    (block,) = read_texts(texts(["a", "b"], openings=None), BRANCHES)
+    assert block == BlockTexts(("a", "b"), "Done.", (None, None))
+    with pytest.raises(PlanError, match=r"^steps is missing$"):
+        read_steps('{"steps": null}', 1)
 
 
 @pytest.mark.parametrize(

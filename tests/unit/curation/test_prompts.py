@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from multiverse.curation.chain.replies import OpeningReply
 from multiverse.curation.stages import anchored, rewrite
 from multiverse.curation.stages.prompts import load_prompts
 
 DIGESTS = {
-    "anchored-1": "a2eeea1c0815aa2eef6c694c88a094901bd31ffc939dca7ecbd138abf56896de",
+    "anchored-1": "d0c8aa07ffcf9a82ff02ee6ce82cf6dca957898aa7999f90f750a005ad0327d3",
     "rewrite-1": "bf8afc09e5867287b44f513f2193c3faf0e311fef0bcf5ea392deb9884c5c2ae",
 }
 
@@ -42,6 +43,11 @@ def test_what_is_filled_in_is_documented(folder: Path, version: str) -> None:
 @pytest.mark.parametrize("version", DIGESTS)
 def test_a_dollar_is_a_name_or_two_dollars(version: str) -> None:
     assert all(template.is_valid() for template in load_prompts(version).templates.values())
+
+
+def test_openings_are_asked_for_by_the_names_that_are_read() -> None:
+    asked = load_prompts(anchored.VERSION).fill("openings")
+    assert all(f'"{name}"' in asked for name in OpeningReply.model_fields)
 
 
 def test_an_unknown_version() -> None:

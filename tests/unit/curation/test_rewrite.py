@@ -333,11 +333,12 @@ async def test_each_step_close_and_the_whole_too_far() -> None:
     draw = random.Random(0)
     long, short = drawn(draw, 125), drawn(draw, 100)
     answers, chain = one_block([long, grown(short)], [long, short])
-    llm = Scripted(answers, bad={"refill 1": [shrunk(long), shrunk(long)]})
+    llm = Scripted(answers, bad={"refill 1": [shrunk(long)]})
     row, spent = await curated(llm, chain)
     assert row.sequential == f"{long}\n{grown(short)}\n"
-    assert spent.calls["refill"] == 4
+    assert spent.calls["refill"] == 3
     asked = [call for call in llm.calls if key(call) == "refill 1"][-1]
+    assert asked.messages[-2] == {"role": "assistant", "content": shrunk(long)}
     assert "step 1 differs from its source by 0.20: must be at most 0.1" in asked.messages[-1]["content"]
 
 

@@ -100,11 +100,11 @@ async def test_budgets_have_a_mean_difference_over_all_of_them(tmp_path: Path) -
 
         return answer
 
-    ours, theirs = thinker({50: 0.5, 100: 0.75}), thinker({50: 0.25, 100: 0.75})
-    run_ = await run(tmp_path, ours, theirs, budgets=[100, 50])
+    ours, theirs = thinker({50: 0.5, 90: 0.75}), thinker({50: 0.25, 90: 0.75})
+    run_ = await run(tmp_path, ours, theirs, budgets=[90, 50])
     found = figures(run_)["generated"]["budgets"]
     rows = found["rows"]
-    assert [row["budget"] for row in rows] == [50, 100]
+    assert [row["budget"] for row in rows] == [50, 90]
     assert [row["model"]["accuracy"]["value"] for row in rows] == [0.5, 0.75]
     assert [row["points"]["value"] for row in rows] == [25.0, 0.0]
     assert [row["model"]["forced"] for row in rows] == [1.0, 0.0]

@@ -76,16 +76,12 @@ async def test_the_same_run_asks_nothing_again(tmp_path: Path) -> None:
 
 async def test_more_items_samples_and_budgets_are_added_to_a_run(tmp_path: Path) -> None:
     await run(tmp_path, Told(right(20)), 20, temperature=0.5)
+    before = {json.loads(line)["item"] for line in (tmp_path / "answers-model.jsonl").read_text().splitlines()}
     more = Told(right(40))
-    await run(tmp_path, more, 40, samples=2, temperature=0.5, budgets=[10])
+    await run(tmp_path, more, 40, samples=2, temperature=0.5, budgets=[1])
     asked = {(ask.item, ask.sample, ask.budget) for ask in more.asked}
-    assert len(asked) == len(more.asked) == 40 * 2 * 2 - len({ask.item for ask in more.asked} & known(tmp_path, 20))
+    assert len(asked) == len(more.asked) == 40 * 2 * 2 - len({ask.item for ask in more.asked} & before)
     assert {ask.seed for ask in more.asked} == {0, 1}
-
-
-def known(out: Path, count: int) -> set[str]:
-    lines = (out / "answers-model.jsonl").read_text().splitlines()[:count]
-    return {json.loads(line)["item"] for line in lines}
 
 
 async def test_a_line_that_was_half_written_is_asked_again(tmp_path: Path) -> None:
@@ -210,9 +206,28 @@ async def test_quantiles_of_the_others_lengths_become_budgets_and_stay(tmp_path:
     made = config(tmp_path, against="theirs", budgets=["25%", "100%", 7])
     found = await evaluate(made, opener(made, ours=ours, theirs=theirs))
     assert found.budgets == {"generated": (7, 108, 400)}
-    assert {ask.budget for ask in ours.asked} == {ask.budget for ask in theirs.asked} == {None, 7, 108, 400}
+    assert {ask.budget for ask in theirs.asked} == {None, 7, 108}
     again = await evaluate(made, opener(made, ours=Told(right(40)), theirs=Told(right(40))))
     assert again.budgets == found.budgets
+
+
+async def test_what_ended_by_itself_within_a_budget_is_not_asked_for_again(tmp_path: Path) -> None:
+    order = list(right_answers(40))
+
+    def answer(ask: Ask) -> Response:
+        """Ten tokens for one half of the items, fifty for the other; a block in every fourth; one in eight cut off."""
+        place = order.index(ask.question)
+        length = 10 if place % 2 else 50
+        finish = "length" if place % 8 == 1 else "stop"
+        return Response("Answer: no", finish, length, length, 0.0, blocks=int(place % 4 == 3), forced=bool(ask.budget))
+
+    told = Told(answer)
+    found = await run(tmp_path, told, budgets=[20])
+    again = {order.index(ask.question) for ask in told.asked if ask.budget is not None}
+    assert again == {place for place in range(40) if place % 2 == 0 or place % 4 == 3 or place % 8 == 1}
+    kept = [record for record in found.records["model"].values() if record.budget == 20 and not record.forced]
+    assert len(kept) == 40 - len(again) == 5
+    assert {record.tokens for record in kept} == {10}
 
 
 async def test_a_suite_may_have_budgets_of_its_own(tmp_path: Path) -> None:

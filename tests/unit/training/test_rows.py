@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from multiverse.structure.grammar import render
-from multiverse.training.rows import Row, RowError, read_rows
+from multiverse.training.rows import Row, RowError, read_records, read_rows, to_row
 
 CHAIN = (
     "Two parts.\n<Parallel>\n<Goal>\n<Outline>\n1: one\n</Outline>\n<Outline>\n2: two\n</Outline>\n</Goal>\n"
@@ -47,6 +47,33 @@ def test_a_row_without_id_goes_by_file_and_number(tmp_path: Path) -> None:
         "a.jsonl:1",
         "a.jsonl:2",
     ]
+
+
+def test_byte_order_mark_blank_lines_and_other_line_ends(tmp_path: Path) -> None:
+    line = json.dumps(RECORD | {"chain": "a\u2028b\x85c"}, ensure_ascii=False).encode()
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + line + b"\r\n\r\n" + line)
+    assert [row.chain for row in read_rows(tmp_path / "a.jsonl")] == ["a\u2028b\x85c"] * 2
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"id": "\xff"}', "a.jsonl, line 2: no UTF-8 text"),
+        (b"[" * 100_000, "a.jsonl, line 2: no JSON: maximum recursion depth"),
+        (b'{"id": 1' + b"0" * 5000 + b"}", "a.jsonl, line 2: no JSON: Exceeds the limit"),
+        (
+            json.dumps(RECORD | {"answer": "x\ud800"}).encode(),
+            "a.jsonl, row 2: answer holds a lone surrogate at character 1",
+        ),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_that_rows_error(tmp_path: Path, line: bytes, message: str) -> None:
+    good = json.dumps(RECORD).encode()
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join([good, line, good]))
+    read = [(where, to_row(where, record)) for where, record in read_records(tmp_path / "a.jsonl") if where[-1] != "2"]
+    assert [row for _, row in read] == [ROW, ROW]
+    with pytest.raises(RowError, match=message):
+        list(read_rows(tmp_path / "a.jsonl"))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """The answers of a language model in JSON: their form, the schemas for constrained decoding, and their reading."""
 
 import re
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import from_json
 
 from multiverse.structure.tags import TAG_PATTERN
@@ -17,7 +17,8 @@ LONGEST_OPENING = 80
 OPENING_WORDS = 8
 MOST_STEPS = 200
 
-_FENCED = re.compile(r"\s*```[a-z]*\s*\n(.*)\n\s*```\s*", re.DOTALL)
+_FENCED = re.compile(r"\s*```[A-Za-z]*\s*\n(.*)\n\s*```\s*", re.DOTALL)
+_INNER_BLOCK = re.compile(r"^```[A-Za-z]*[ \t]*\n(.*?)\n```[ \t]*$", re.DOTALL | re.MULTILINE)
 NUMBERED = re.compile(r"\d+(?:\.\d+)*[.:)]\s")
 """A text that begins with a number of its own, as list items do."""
 
@@ -66,6 +67,11 @@ class ReplyModel(BaseModel):
     """The JSON object of an answer."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, value: Any) -> Any:
+        return {name: one for name, one in value.items() if one is not None} if isinstance(value, dict) else value
 
 
 class StepsReply(ReplyModel):
@@ -116,9 +122,14 @@ def unfenced(reply: str) -> str:
 
 
 def read_reply(kind: type[_ReplyType], reply: str) -> _ReplyType:
-    """The answer in JSON, which may stand in a Markdown code block. Raises PlanError if it is no such object."""
+    """The answer in JSON, which may stand in a Markdown code block with words around it, fields that are null left out.
+
+    Raises PlanError if it is no such object.
+    """
+    blocks = _INNER_BLOCK.findall(reply)
+    text = blocks[0] if len(blocks) == 1 else unfenced(reply)
     try:
-        value = from_json(unfenced(reply).encode("utf-8"), allow_inf_nan=False)
+        value = from_json(text.removeprefix("\ufeff").encode("utf-8"), allow_inf_nan=False)
     except ValueError as error:
         raise PlanError(f"the reply is no JSON: {error}") from error
     if not isinstance(value, dict):

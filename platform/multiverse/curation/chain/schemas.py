@@ -13,9 +13,10 @@ MOST_LISTED = 400
 def steps_schema(sentences: int) -> dict[str, Any]:
     """Of the answer about a chain of so many sentences: each of them may begin a step, and a part of one.
 
-    The first has to: so no part is outside of a step. Up to `MOST_LISTED` sentences, constrained decoding takes each
-    number once and in order; of longer chains, for which a grammar of all numbers takes minutes to compile, any numbers
-    of as many digits. How many properties there may be is not said: xgrammar's time for that grows with the square.
+    Up to `MOST_LISTED` sentences, constrained decoding takes each number once and in order, and the first has to begin
+    a step: so no part is outside of one. Of longer chains, for which a grammar of all numbers takes minutes to compile,
+    it takes any numbers of as many digits. How many properties there may be is not said: xgrammar's time for that grows
+    with the square.
     """
     schema = StepsReply.model_json_schema()
     schema["$defs"] = {"Title": schema["properties"]["steps"]["additionalProperties"]}

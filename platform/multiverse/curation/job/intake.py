@@ -142,12 +142,14 @@ def _unfit(row: Row, selection: Selection) -> str | None:
 
 
 def _renamed(where: str, record: Mapping[str, Any] | RowError, columns: Columns) -> Mapping[str, Any] | RowError:
-    """The record with our names. Its texts stay as they are, also where the answer is cut off."""
+    """The record with our names. Its texts stay as they are, also where the answer is cut off; it may be a number."""
     if isinstance(record, RowError):
         return record
     names = {"question": columns.question, "chain": columns.chain, "id": columns.id, "family": columns.family}
     renamed = {ours: record[theirs] for ours, theirs in names.items() if theirs in record}
-    renamed["answer"] = "" if columns.answer is None else record.get(columns.answer)
+    answer = "" if columns.answer is None else record.get(columns.answer)
+    is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
+    renamed["answer"] = str(answer) if is_number else answer
     if columns.answer_after is not None and isinstance(chain := renamed.get("chain"), str):
         chain, found, answer = chain.rpartition(columns.answer_after)
         if not found:

@@ -104,7 +104,8 @@ def to_lines(records: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def from_lines(content: bytes) -> list[Record]:
-    return [json.loads(line) for line in content.decode("utf-8").splitlines()]
+    # Not str.splitlines(): texts may hold other line separators, which `to_lines` does not escape.
+    return [json.loads(line) for line in content.splitlines()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,19 +6,13 @@ from dataclasses import dataclass
 
 from multiverse.config import ConfigError
 from multiverse.curation.job.config import CurateConfig
+from multiverse.curation.job.estimate import estimate_cost
 from multiverse.curation.job.intake import Intake, take_in
 from multiverse.curation.job.records import DEAD, from_lines, read_done, to_lines
 from multiverse.curation.job.worker import PARTS_AT_ONCE, Report, Worker
-from multiverse.curation.llm.accounting import Accounting, Estimate, Figures, StageNeed, estimate
+from multiverse.curation.llm.accounting import Accounting, Estimate, Figures
 from multiverse.curation.llm.calls import EndpointError
 from multiverse.storage import Folder, Prefix, open_folder
-
-CHARACTERS_PER_TOKEN = 3.0
-"""Of chains with mathematics, rather too few than too many: 2.6 to 3.4 in the chains that this was measured on."""
-OUTPUT_SHARE = {"steps": 0.065, "dependencies": 0.028, "texts": 0.149}
-"""Tokens of an answer per token of the chain (docs/curation.md)."""
-PROMPT_TOKENS = {"steps": 500, "dependencies": 350, "texts": 400}
-"""Of a stage's own prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +44,6 @@ def plan(config: CurateConfig) -> tuple[Intake, Estimate]:
     if config.max_cost is not None and left.cost > config.max_cost:
         raise ConfigError(f"the estimate, {left.cost:.2f}, is above max_cost, which is {config.max_cost:.2f}")
     return intake, left
-
-
-def estimate_cost(config: CurateConfig, intake: Intake, share: float = 1.0) -> Estimate:
-    """What ``share`` of the input will come to, without repeated answers: each stage reads all that was said before."""
-    chain = intake.characters / CHARACTERS_PER_TOKEN / max(1, intake.rows)
-    needs, before = [], chain
-    for stage, output_share in OUTPUT_SHARE.items():
-        before += PROMPT_TOKENS[stage]
-        answer = chain * output_share
-        needs.append(StageNeed(stage, 1.0, before, answer))
-        before += answer
-    return estimate(round(intake.rows * share), needs, config.llm.prices)
 
 
 def pending(folder: Folder | Prefix, intake: Intake) -> list[int]:

@@ -68,9 +68,13 @@ class LLMConfig(LLMUse):
         6, ge=1, description="Failures after which a call is given up. 429 is none; the deadline bounds it."
     )
     backoff_seconds: float = Field(1.0, gt=0, description="Mean pause before the first retry; it doubles, up to 60 s.")
-    structured: Literal["json_schema", "guided_json", "none"] = Field(
+    structured: Literal["json_schema", "json_object", "guided_json", "none"] = Field(
         "json_schema",
-        description="How a schema is sent: OpenAI's response_format, vLLM's structured_outputs, or not at all.",
+        description="How a schema is sent: as OpenAI's response_format, only that JSON is wanted, as vLLM's "
+        "structured_outputs, or not at all.",
+    )
+    reasoning_effort: str | None = Field(
+        None, min_length=1, description="Sent along, for models that think: low, medium, high. Default: not sent."
     )
     length_field: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What the endpoint calls the limit of an answer: OpenAI's newer models the second."
@@ -181,7 +185,9 @@ def _of_its_kind(value: Any) -> Any:
             raise ValueError("its kind must be 'endpoint' or 'engine'")
         case dict():
             return LLMConfig.model_validate(value)
-    return value
+        case LLMConfig() | EngineLLMConfig():
+            return value
+    raise ValueError("must be an object")
 
 
 AnyLLMConfig = Annotated[LLMConfig | EngineLLMConfig, BeforeValidator(_of_its_kind)]

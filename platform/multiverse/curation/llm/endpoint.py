@@ -23,6 +23,10 @@ _CONNECT_SECONDS = 10.0
 _BYTES_PER_TOKEN = 3
 """Of prompts, until the endpoint has counted: rather too many tokens than too few."""
 _LONGEST_MESSAGE = 500
+_REFUSED_KEY = re.compile(
+    r"api[ _]key[ _](?:is )?(?:not|invalid|expired|missing)|(?:invalid|incorrect|missing|expired) api[ _]key",
+    re.IGNORECASE,
+)
 
 
 class _Message(BaseModel):
@@ -31,6 +35,7 @@ class _Message(BaseModel):
 
 class _Choice(BaseModel):
     message: _Message
+    finish_reason: str | None = None
 
 
 class _Usage(BaseModel):
@@ -60,7 +65,7 @@ class Endpoint:
     """
 
     def __init__(self, config: LLMConfig, accounting: Accounting) -> None:
-        self.identity = f"{config.model} {config.structured}"
+        self.identity = " ".join(filter(None, (config.model, config.structured, config.reasoning_effort)))
         """All that decides what a call is answered, beside the call: how a schema is sent does too."""
         self._config = config
         self._accounting = accounting
@@ -139,7 +144,7 @@ class Endpoint:
             self._accounting.of(call.stage).use(usage.prompt_tokens, usage.completion_tokens, cost)
             text = completion.choices[0].message.content if completion.choices else None
             if not text or text.isspace():
-                raise _Fault("empty", "the answer is empty")
+                raise _empty(call, completion)
         finally:
             self._gate.correct(used - reserved)
         return Reply(
@@ -168,7 +173,7 @@ class Endpoint:
             self._gate.hold(pause)
         message, code = _complaint(response)
         message = f"HTTP {status}: {message}"
-        if status in (401, 402, 404) or code == "insufficient_quota":
+        if status in (401, 402, 404) or code == "insufficient_quota" or _is_about_the_key(status, message):
             if status == 401 and self._key is None:
                 message += " (no API key was sent: name its environment variable in key_env)"
             raise _Fault(str(status), message, EndpointError)
@@ -192,8 +197,12 @@ class Endpoint:
             body["temperature"] = call.temperature
         if call.seed is not None:
             body["seed"] = call.seed
+        if self._config.reasoning_effort is not None:
+            body["reasoning_effort"] = self._config.reasoning_effort
         if call.schema is not None:
             match self._config.structured:
+                case "json_object":
+                    body["response_format"] = {"type": "json_object"}
                 case "json_schema":
                     body["response_format"] = response_format(call.schema)
                 case "guided_json":
@@ -207,6 +216,14 @@ class Endpoint:
         if self._key is not None:  # some endpoints quote a key that they do not take
             text = text.replace(self._key.get_secret_value(), "[key]")
         return text[:_LONGEST_MESSAGE]
+
+
+def _empty(call: Call, completion: _Completion) -> _Fault:
+    """Worth another attempt, unless all that an answer may have went to thinking: it would again, at the same price."""
+    if completion.choices and completion.choices[0].finish_reason == "length":
+        spent = f"the answer is empty: all of its {call.max_tokens} tokens went to thinking, more is stages.max_tokens"
+        return _Fault("empty", spent, LLMError)
+    return _Fault("empty", "the answer is empty")
 
 
 def _prompt_tokens(call: Call) -> int:
@@ -236,11 +253,20 @@ def _retry_after(value: str) -> float | None:
         return None
 
 
+def _is_about_the_key(status: int, message: str) -> bool:
+    """Some endpoints answer 400 or 403, and not 401, to a key that they do not take."""
+    return status in (400, 403) and _REFUSED_KEY.search(message) is not None
+
+
 def _complaint(response: httpx.Response) -> tuple[str, str | None]:
-    """What the endpoint says is wrong, and its code: OpenAI's ``error`` object, or else the whole body."""
+    """What the endpoint says is wrong, and its code: OpenAI's ``error`` object, or else the whole body.
+
+    Some put the object into a list.
+    """
     text, code = response.text, None
     try:
-        match response.json():
+        said = response.json()
+        match said[0] if isinstance(said, list) and said else said:
             case {"error": {"message": str(text), **rest}}:
                 code = rest.get("code")
             case {"error": str(text)} | {"detail": str(text)}:

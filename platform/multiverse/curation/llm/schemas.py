@@ -1,5 +1,6 @@
 """JSON schemas as OpenAI's ``response_format`` takes them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 _REFUSED = ("default", "minLength", "maxLength", "minProperties", "maxProperties", "title")
@@ -10,21 +11,26 @@ _NAMED = ("properties", "$defs")
 def response_format(schema: dict[str, Any]) -> dict[str, Any]:
     """The request's field for an answer of this schema, in strict mode where that can say what the schema says.
 
-    It cannot where a property may be missing without a default. Then the schema goes out as it is: servers that decode
-    by it still do (vLLM), others take it as advice.
+    It cannot where a property may be missing without a default, or has a name of a pattern. Then the schema goes out as
+    it is: servers that decode by it still do (vLLM), others take it as advice.
     """
-    can = not _may_miss(schema)
+    can = _fits_strict(schema)
     answer = {"name": "answer", "schema": strict(schema) if can else schema, "strict": can}
     return {"type": "json_schema", "json_schema": answer}
 
 
-def _may_miss(schema: dict[str, Any]) -> bool:
+def _fits_strict(schema: dict[str, Any]) -> bool:
     missing = schema.get("properties", {}).keys() - set(schema.get("required", []))
-    if any("default" not in schema["properties"][name] for name in missing):
-        return True
-    inner = [value for name, value in schema.items() if name not in _NAMED]
-    inner += [value for name in _NAMED for value in schema.get(name, {}).values()]
-    return any(_may_miss(value) for value in inner if isinstance(value, dict))
+    if "patternProperties" in schema or any("default" not in schema["properties"][name] for name in missing):
+        return False
+    return all(_fits_strict(inner) for inner in _inner(schema))
+
+
+def _inner(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schemas right inside of a schema."""
+    for name, value in schema.items():
+        found = value.values() if name in _NAMED else value if isinstance(value, list) else [value]
+        yield from (inner for inner in found if isinstance(inner, dict))
 
 
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
@@ -37,6 +43,8 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
     for name, value in schema.items():
         if name in _NAMED:
             found[name] = {key: strict(inner) for key, inner in value.items()}
+        elif isinstance(value, list) and name not in _REFUSED:
+            found[name] = [strict(inner) if isinstance(inner, dict) else inner for inner in value]
         elif name not in _REFUSED:
             found[name] = strict(value) if isinstance(value, dict) else value
     if "properties" in found:

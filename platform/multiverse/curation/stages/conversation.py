@@ -43,14 +43,16 @@ class Conversation:
         read: Callable[[str], Answer],
         schema: dict[str, Any] | None = None,
         keep: bool = True,
+        refused: tuple[str, str] | None = None,
     ) -> Answer:
         """What ``read`` makes of the answer. keep: later questions stand behind this one.
 
+        refused: an answer to the same question that came before, and the reason why another is asked for.
         read: raises PlanError for an answer that cannot be used; the LLM is shown its message and asked again.
         Raises RowRejectedError if no answer can be used or the LLM gives none, EndpointError if it takes no calls.
         """
         asked = (*self._messages, _message("user", question))
-        messages, reason = asked, ""
+        messages, reason = asked if refused is None else self._again(asked, *refused), ""
         for _ in range(self._asking.tries):
             call = Call(stage, messages, schema, self._asking.max_tokens, self._asking.temperature)
             try:
@@ -64,13 +66,16 @@ class Conversation:
                 answer = read(reply.text)
             except PlanError as error:
                 reason = str(error)[:_LONGEST_REASON]
-                refusal = self._prompts.fill("refused", reason=reason)
-                messages = (*asked, _message("assistant", reply.text), _message("user", refusal))
+                messages = self._again(asked, reply.text, reason)
                 continue
             if keep:
                 self._messages = (*asked, _message("assistant", reply.text))
             return answer
         raise RowRejectedError(stage, f"no answer could be used in {self._asking.tries} tries; the last: {reason}")
+
+    def _again(self, asked: tuple[dict[str, str], ...], answer: str, reason: str) -> tuple[dict[str, str], ...]:
+        refusal = self._prompts.fill("refused", reason=reason)
+        return (*asked, _message("assistant", answer), _message("user", refusal))
 
 
 def _message(role: str, content: str) -> dict[str, str]:

@@ -98,7 +98,7 @@ def _tasks(sentences: Sequence[Sentence], body: Body, parts: Sequence[Leaf]) -> 
 async def _refill(conversation: Conversation, prompts: Prompts, tasks: Sequence[_Task]) -> list[str]:
     """The text of each task. All are asked for at once, and none sees another's answer."""
 
-    def ask(at: int, most: float = MAX_DISTANCE) -> Coroutine[Any, Any, str]:
+    def ask(at: int, most: float = MAX_DISTANCE, refused: tuple[str, str] | None = None) -> Coroutine[Any, Any, str]:
         task = tasks[at]
         hidden = ", ".join(task.unseen) if task.unseen else "none"
         asked = prompts.fill("refill", step=task.name, title=task.title, unseen=hidden, source=task.source.strip())
@@ -109,7 +109,7 @@ async def _refill(conversation: Conversation, prompts: Prompts, tasks: Sequence[
                 raise PlanError(findings[0].message)
             return text
 
-        return conversation.ask("refill", asked, read, keep=False)
+        return conversation.ask("refill", asked, read, keep=False, refused=refused)
 
     sources = [task.source for task in tasks]
     texts = await _all([ask(at) for at in range(len(tasks))])
@@ -119,8 +119,8 @@ async def _refill(conversation: Conversation, prompts: Prompts, tasks: Sequence[
     for at in sorted(range(len(tasks)), key=lambda at: -changed[at]):
         if not check_content([*zip(sources, texts, strict=True)]):
             break
-        if check_step(tasks[at].name, sources[at], texts[at], MAX_DISTANCE / 2):
-            texts[at] = await ask(at, MAX_DISTANCE / 2)
+        if findings := check_step(tasks[at].name, sources[at], texts[at], MAX_DISTANCE / 2):
+            texts[at] = await ask(at, MAX_DISTANCE / 2, (texts[at].strip(), findings[0].message))
     return texts
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -158,6 +158,9 @@ class _Side:
         """Every item at these budgets of its suite."""
         wanted = [ask for suite in self._questions for ask in _asks(self._config, suite, budgets[suite.suite])]
         known = self._results.records
+        for ask in wanted:
+            if _key(ask) not in known and (same := _within_budget(ask, known)) is not None:
+                self._results.append(same)
         left = [ask for ask in wanted if (record := known.get(_key(ask))) is None or record.error]
         if not left:
             return
@@ -190,6 +193,14 @@ def _first(errors: BaseException) -> BaseException:
     while isinstance(errors, BaseExceptionGroup):
         errors = errors.exceptions[0]
     return errors
+
+
+def _within_budget(ask: Ask, known: Mapping[Key, Record]) -> Record | None:
+    """The answer without budget, if it is the answer at this budget too: it has no block and ended by itself before."""
+    free = known.get((ask.suite, ask.item, ask.sample, None))
+    if ask.budget is None or free is None or free.finish != "stop" or free.blocks or free.critical_path is None:
+        return None
+    return replace(free, budget=ask.budget) if free.critical_path <= ask.budget else None
 
 
 def _budgets(config: EvaluateConfig, suite: Questions) -> Sequence[int | str]:
