@@ -77,7 +77,9 @@ async def test_branches_that_lean_on_a_sibling_are_told_from_those_that_do_not(e
     scorer = IndependenceScorer(engine)
     first = "The code of the first room is 8 4 1 9 7 3 and its colour is turquoise. "
     leaning = await scorer.gap("Which codes?", "We look. ", [first, "So 8 4 1 9 7 3 and turquoise it is again. "])
-    apart = await scorer.gap("Which codes?", "We look. ", [first, "Of the two numbers, 12 is even and 7 is odd, so their sum is odd. "])
+    apart = await scorer.gap(
+        "Which codes?", "We look. ", [first, "Of the two numbers, 12 is even and 7 is odd, so their sum is odd. "]
+    )
     assert leaning is not None and apart is not None
     assert leaning > 0.5 > apart
     assert await scorer.gap("Which?", "", ["word " * 800, "word " * 800]) is None

@@ -104,7 +104,8 @@ def test_estimate_grows_with_repeats_and_takes_steps_between_measured_ones_in_pr
 
 def record(cell: str, repeat: int, structured: float, join: float = 0.08, prefill: float | None = 0.8) -> Record:
     curve = {1: 0.010, 2: 0.011, 8: 0.016, 16: 0.020}
-    return Record(cell, repeat, 1000, 7.5, structured, 10.0, 5.0, curve, 0.02, 0.016, join, prefill, "abc")
+    times = (structured, 10.0, 5.0, curve, 0.02, 0.016, join, prefill)
+    return Record(cell, repeat, 1000, 7.5, *times, others=0.02, commit="abc")
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from multiverse.engine.measure_costs import measure_costs
 from multiverse.evaluation.comparison import banned_ids
 from multiverse.evaluation.facts import run_facts
 from multiverse.evaluation.speed.config import SpeedConfig
+from multiverse.evaluation.speed.disturbance import Busy, others
 from multiverse.evaluation.speed.grid import Cell, LeftOut, Plan, Room, Size, cells, plan
 from multiverse.evaluation.speed.limit import limit
 from multiverse.evaluation.speed.records import Record, read
@@ -141,7 +142,7 @@ async def _plan(
 
 async def _group(runner: Runner, group: Sequence[Cell], sizes: dict[str, Size], repeat: int) -> list[Record]:
     """One repeat of cells that share prompts and the run in sequence."""
-    first = group[0]
+    first, begun = group[0], Busy.now()
     # One token behind a KV block's border: all but that one are in the cache.
     block = runner.engine.segments.block_size
     length = max(1, first.context // block) * block + 1
@@ -155,7 +156,8 @@ async def _group(runner: Runner, group: Sequence[Cell], sizes: dict[str, Size], 
         parts.append((cell, await _cell(runner, prompts, cell, sizes[cell.id], repeat)))
     if sequence is None:
         sequence = await runner.plain(prompts, tokens + 1)
-    return [_record(cell, sizes[cell.id], repeat, part, sequence) for cell, part in parts]
+    share = others(begun, Busy.now())
+    return [_record(cell, sizes[cell.id], repeat, part, sequence, share) for cell, part in parts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,7 @@ async def _chain_curve(runner: Runner, size: Size) -> dict[int, float]:
     return curve
 
 
-def _record(cell: Cell, size: Size, repeat: int, part: _Part, sequence: Sequence[Timed]) -> Record:
+def _record(cell: Cell, size: Size, repeat: int, part: _Part, sequence: Sequence[Timed], share: float) -> Record:
     curve = dict(part.curve)
     if cell.batch not in curve:
         curve[cell.batch] = step_seconds(sequence, min(size.tokens, size.critical_path))
@@ -230,4 +232,5 @@ def _record(cell: Cell, size: Size, repeat: int, part: _Part, sequence: Sequence
         branch_step_s=part.branch_step,
         join_s=part.join,
         second_prefill_s=part.second_prefill,
+        others=share,
     )

@@ -15,6 +15,7 @@ class Record:
     x: tokens / critical path of what comes from there. sequential_s: as many tokens in sequence. curve: by rows,
     seconds of a step. fork_s, join_s: all forks and joins of a request, median over the batch; branch_step_s: a step of
     its branches between them. second_prefill_s: its joins by text, None where they were not run.
+    others: the share of the cores that other processes took meanwhile, in all of the group.
     """
 
     cell: str
@@ -29,6 +30,7 @@ class Record:
     branch_step_s: float
     join_s: float
     second_prefill_s: float | None
+    others: float = 0.0
     commit: str = ""
 
     @property

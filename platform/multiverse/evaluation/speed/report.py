@@ -57,6 +57,10 @@ def markdown(report: dict[str, Any], found: Sequence[Row], notes: str = "") -> s
         "*join gain*: a second prefill of the branches takes so many times as long as their join. "
         "docs/benchmark.md says how each is measured."
     )
+    parts.append(
+        f"While cells were measured, other processes took up to {numbers['others_highest']:.0%} of the cores "
+        "(*others*: the most of a cell's repeats)."
+    )
     parts += [_summary(numbers, found), *([notes.strip()] if notes.strip() else [])]
     parts += ["![Speed-up against x](speed-up.png)", "![Share of the limit](of-limit.png)", "## Cells", _table(found)]
     parts += ["![Joins and second prefills](joins.png)"]
@@ -117,6 +121,7 @@ def _table(found: Sequence[Row]) -> str:
             f"{row.fork_ms.median:.0f}",
             f"{row.join_ms.median:.0f}",
             f"{row.join_gain.median:.1f}",
+            f"{row.others.high:.0%}",
             str(row.repeats),
         )
         for row in found

@@ -34,7 +34,8 @@ class Spread:
 class Row:
     """One cell. x: tokens / critical path of the answer. over_ar: how many times as fast as in sequence. of_limit:
     that, of the most it can be. join_gain: second prefill / join. step_ms: of a batch in sequence. branch_step: a step
-    of the branches / a step of as many plain requests; 0 where rows differ from step to step."""
+    of the branches / a step of as many plain requests; 0 where rows differ from step to step. others: the
+    share of the cores that other processes took."""
 
     cell: str
     batch: int
@@ -54,6 +55,7 @@ class Row:
     join_ms: Spread
     second_prefill_ms: Spread
     join_gain: Spread
+    others: Spread
 
     @property
     def misses(self) -> list[str]:
@@ -114,6 +116,7 @@ def _row(measured: Measured, records: Sequence[Record]) -> Row:
         join_ms=Spread.of(record.join_s * 1e3 for record in records),
         second_prefill_ms=Spread.of(prefill * 1e3 for prefill, _ in again),
         join_gain=Spread.of(prefill / join for prefill, join in again),
+        others=Spread.of(record.others for record in records),
     )
 
 
@@ -130,6 +133,7 @@ def figures(found: Sequence[Row]) -> dict[str, float]:
         "of_limit_median": statistics.median(row.of_limit.median for row in found),
         "over_ar_lowest": min(row.over_ar.median for row in found),
         "over_ar_highest": max(row.over_ar.median for row in found),
+        "others_highest": max(row.others.high for row in found),
     }
     if alone:
         values["of_limit_lowest_batch_1"] = min(row.of_limit.median for row in alone)
