@@ -1,4 +1,7 @@
-"""Evaluation against a server that nobody here wrote: stock ``vllm serve`` with the base model."""
+"""Evaluation against a server that nobody here wrote: vLLM's own, as it is in the lock, with the base model.
+
+It is started by its module: the console script ``vllm`` of the CPU build looks for a package named ``vllm`` and ends.
+"""
 
 import os
 import subprocess
@@ -36,7 +39,8 @@ def vllm_serve(builtin_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
         "--dtype",
         "float32",
     ]
-    command = [str(BIN / "vllm"), "serve", str(builtin_model), "--host", "127.0.0.1", "--port", str(port), *options]
+    server = [str(BIN / "python"), "-m", "vllm.entrypoints.openai.api_server", "--model", str(builtin_model)]
+    command = [*server, "--host", "127.0.0.1", "--port", str(port), *options]
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
@@ -49,12 +53,13 @@ def vllm_serve(builtin_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
             time.sleep(1)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
-        below = psutil.Process(process.pid).children(recursive=True)
-        process.terminate()
-        _, alive = psutil.wait_procs([psutil.Process(process.pid), *below], timeout=30)
-        for left in alive:
-            with suppress(psutil.NoSuchProcess):
-                left.kill()
+        if process.poll() is None:
+            below = psutil.Process(process.pid).children(recursive=True)
+            process.terminate()
+            _, alive = psutil.wait_procs([psutil.Process(process.pid), *below], timeout=30)
+            for left in alive:
+                with suppress(psutil.NoSuchProcess):
+                    left.kill()
 
 
 async def test_the_base_model_answers_freely_and_at_a_budget(vllm_serve: str, tmp_path: Path) -> None:
