@@ -55,7 +55,9 @@ class EngineOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dtype: Literal["bfloat16", "float16", "float32"] = Field("bfloat16", description="Of weights and KV cache.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="Of weights and KV cache; auto: bfloat16, or float32 on a CPU without instructions for it."
+    )
     max_model_len: int | None = Field(None, ge=64, description="Tokens of one sequence, joined branches included.")
     kv_cache_gib: float = Field(2.0, gt=0, description="Size of the KV cache.")
     kv_cache_blocks: int | None = Field(None, ge=2, description="The same in blocks; wins where both are given.")
@@ -205,12 +207,13 @@ class AppConfig(Configuration):
         Raises ValueError as `multiverse.models.prepare.prepare` does.
         """
         from multiverse.engine.config import EngineConfig
+        from multiverse.models.precision import chosen
         from multiverse.models.prepare import prepared
 
-        options = self.engine.model_dump()
+        options = self.engine.model_dump() | {"dtype": chosen(self.engine.dtype)}
         gib, transfer = options.pop("kv_cache_gib"), options.pop("transfer_gib")
         return EngineConfig(
-            model=prepared(self.model, self.engine.dtype),
+            model=prepared(self.model, options["dtype"]),
             kv_cache_bytes=int(gib * 2**30),
             transfer_bytes=int(transfer * 2**30),
             **options,

@@ -38,7 +38,6 @@ class Measured:
 def main() -> int:
     """Serve, ask, show, stop. Exits 0 if every question was answered both ways."""
     from multiverse.application import free_port, serving
-    from multiverse.models.precision import slow_on_this_cpu
 
     console = Console()
     # Eager: what compiling gains would not be won back in three questions.
@@ -47,9 +46,7 @@ def main() -> int:
         replicas=2,
         # On one machine adaptive placement would stay at home, where a few more rows in the batch cost next to nothing.
         placement="spread",
-        engine=EngineOptions(
-            dtype="float32" if slow_on_this_cpu("bfloat16") else "bfloat16", enforce_eager=True, max_model_len=4096
-        ),
+        engine=EngineOptions(enforce_eager=True, max_model_len=4096),
         # It asks without a key, also where the usual variable has some.
         access=AccessOptions(keys_env="MULTIVERSE_DEMO_API_KEYS"),
     )

@@ -64,7 +64,7 @@ def _serve(console: Console) -> int:
     config = AppConfig(
         model=str(MODEL),
         served_name="pipeline",
-        engine=EngineOptions(dtype="float32", enforce_eager=True, max_model_len=4096),
+        engine=EngineOptions(enforce_eager=True, max_model_len=4096),
         access=AccessOptions(keys_env="MULTIVERSE_PIPELINE_API_KEYS"),
     )
     console.print(f"serving {MODEL} and asking: {QUESTION}")

@@ -170,7 +170,7 @@ def metrics(
     pairs: Annotated[int, typer.Option(min=2, help="Runs with metrics and without, in turn.")] = 12,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at the same time.")] = 64,
     max_tokens: Annotated[int, typer.Option(min=32, help="Of an answer.")] = 160,
-    dtype: Annotated[str, typer.Option(help="float32 for CPUs that do not compute in bfloat16.")] = "bfloat16",
+    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16 or float32.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """What metrics cost, in CPU seconds per generated token. Exits with 1 above 1 %."""

@@ -19,6 +19,13 @@ def slow_on_this_cpu(dtype: str) -> bool:
     return dtype in checks and not checks[dtype]()
 
 
+def chosen(dtype: str) -> str:
+    """``dtype``, for "auto" what this machine computes fast in: bfloat16, or float32 on a CPU that lacks it."""
+    if dtype != "auto":
+        return dtype
+    return "float32" if not torch.cuda.is_available() and slow_on_this_cpu("bfloat16") else "bfloat16"
+
+
 def warn_if_slow(dtype: str) -> None:
     """For models that run on the CPU."""
     if slow_on_this_cpu(dtype):

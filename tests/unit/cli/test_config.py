@@ -41,7 +41,7 @@ def test_file_with_the_fields_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("engine: {dtype: int8}", "engine.dtype is \"int8\": must be 'bfloat16', 'float16' or 'float32'"),
+        ("engine: {dtype: int8}", "engine.dtype is \"int8\": must be 'auto', 'bfloat16', 'float16' or 'float32'"),
         ("engine: {blocksize: 16}", "engine.blocksize is not a known field (its value is 16); leave it out"),
         ("max_ongoing_requests: 0", "max_ongoing_requests is 0: must be greater than or equal to 1"),
         ("[1]", "the request is [1]: must be an object"),

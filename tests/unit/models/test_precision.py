@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
-from multiverse.models.precision import slow_on_this_cpu, warn_if_slow
+from multiverse.config import AppConfig
+from multiverse.models.precision import chosen, slow_on_this_cpu, warn_if_slow
 
 
 def test_float32_is_never_slow(caplog: pytest.LogCaptureFixture) -> None:
@@ -22,3 +24,9 @@ def test_bfloat16_is_slow_exactly_where_the_cpu_has_no_avx512(caplog: pytest.Log
     assert slow_on_this_cpu("bfloat16") is not has_instructions
     warn_if_slow("bfloat16")
     assert ("`dtype: float32` is many times faster" in caplog.text) is not has_instructions
+
+
+def test_auto_is_what_the_machine_is_fast_in() -> None:
+    fast = "float32" if slow_on_this_cpu("bfloat16") and not torch.cuda.is_available() else "bfloat16"
+    assert (chosen("auto"), chosen("float16")) == (fast, "float16")
+    assert AppConfig(model="builtin:smollm2-135m").engine.dtype == "auto"

@@ -130,7 +130,9 @@ class LocalModel(Configuration):
     model: str = Field(
         min_length=1, description="A prepared directory, or anything that `multiverse prepare` takes: builtin:, s3://."
     )
-    dtype: Literal["bfloat16", "float16", "float32"] = Field("bfloat16", description="Of weights and KV cache.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="Of weights and KV cache; auto: bfloat16, or float32 on a CPU without instructions for it."
+    )
     max_model_len: int | None = Field(
         None, ge=64, description="Tokens of a prompt and its answer; default: the model's positions."
     )
@@ -152,11 +154,13 @@ class LocalModel(Configuration):
         Raises ValueError as `multiverse.models.prepare.prepare` does.
         """
         from multiverse.engine.config import EngineConfig
+        from multiverse.models.precision import chosen
         from multiverse.models.prepare import prepared
 
+        dtype = chosen(self.dtype)
         return EngineConfig(
-            model=prepared(self.model, self.dtype),
-            dtype=self.dtype,
+            model=prepared(self.model, dtype),
+            dtype=dtype,
             max_model_len=self.max_model_len,
             kv_cache_bytes=int(self.kv_cache_gib * 2**30),
             max_num_seqs=self.max_num_seqs,

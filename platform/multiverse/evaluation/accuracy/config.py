@@ -94,8 +94,10 @@ class EngineTarget(_Target):
 
     def essence(self) -> dict[str, Any]:
         """What decides the answers."""
+        from multiverse.models.precision import chosen
+
         values = self.model_dump(mode="json", include={"kind", "model", "mode", "max_width", "max_depth"})
-        values |= {"system": self.system, "suffix": self.suffix, "dtype": self.engine.dtype}
+        values |= {"system": self.system, "suffix": self.suffix, "dtype": chosen(self.engine.dtype)}
         return values | {"max_model_len": self.engine.max_model_len}
 
 

@@ -17,12 +17,12 @@ ENGINE = EngineOptions(kv_cache_gib=4.0, max_num_seqs=256, max_model_len=8192, s
 
 
 def _for_this_cpu(engine: Any) -> dict[str, Any]:
-    """The field ``engine``, with a dtype that this machine computes in unless it names one."""
-    from multiverse.models.precision import slow_on_this_cpu
+    """The field ``engine``, with the dtype that stands for "auto" on this machine: reports name it."""
+    from multiverse.models.precision import chosen
 
-    if not isinstance(engine, dict) or "dtype" in engine or not slow_on_this_cpu("bfloat16"):
+    if not isinstance(engine, dict) or engine.get("dtype", "auto") != "auto":
         return {"engine": engine}
-    return {"engine": engine | {"dtype": "float32"}}
+    return {"engine": engine | {"dtype": chosen("auto")}}
 
 
 class SpeedConfig(Configuration):
@@ -41,9 +41,7 @@ class SpeedConfig(Configuration):
     repeats: int = Field(3, ge=1, description="Runs of each cell; medians count.")
     minutes: float = Field(60.0, gt=0, description="What the grid may take; cells beyond are left out and listed.")
     seed: int = Field(0, ge=0, description="Of the texts.")
-    engine: EngineOptions = Field(
-        ENGINE, description="A dtype that is not given is float32 where the CPU does not compute in bfloat16."
-    )
+    engine: EngineOptions = Field(ENGINE, description="As in Serving.")
     num_cpus: float = Field(1, ge=0, description="As a Ray job: CPUs that Ray counts for the engine.")
     num_gpus: float = Field(0, ge=0, description="As a Ray job: GPUs that Ray gives to the engine.")
 
@@ -72,7 +70,7 @@ class SpeedConfig(Configuration):
         values = {} if path is None else read_yaml(path) or {}
         if isinstance(values, dict):
             values = values | {name: value for name, value in given.items() if value is not None}
-            values = values | _for_this_cpu(values.get("engine", ENGINE.model_dump(exclude={"dtype"})))
+            values = values | _for_this_cpu(values.get("engine", ENGINE.model_dump()))
         return cls.of(values, "command line" if path is None else str(path))
 
     def engine_config(self) -> EngineConfig:
