@@ -68,6 +68,7 @@ def _given(cell: Cell, written: Written) -> int:
 
 async def measure(config: SpeedConfig, say: Callable[[str], None] = print) -> Measured:
     """Measure what is not there yet, on an engine of its own. Raises as `measure_on` does."""
+    _planned(config, open_folder(config.out))  # what the folder says against it comes before the engine's start
     async with running(config.engine_config(), config.seed) as runner:
         return await measure_on(runner, config, say)
 
