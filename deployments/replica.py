@@ -41,11 +41,11 @@ class EngineReplica:
         self._meter = EngineMeter(build_ray(config.name, serve=True))
 
     async def _measured(self) -> dict[str, Any]:
-        from multiverse.engine.measure_costs import LONG, SHORT, measure_costs, measure_link
+        from multiverse.engine.measure_costs import longest_prefill, measure_costs, measure_link
         from multiverse.evaluation.comparison import banned_ids
 
         # A context that is shorter still is for tests of limits, which placement has nothing to do with.
-        longest = max(SHORT + 32, min(LONG, self._engine.max_model_len - 64))
+        longest = longest_prefill(self._engine.max_model_len)
         banned = banned_ids(self._engine.manifest, self._engine.end_ids)
         words = self._engine.vocabulary.ordinary_ids
         costs = await measure_costs(self._engine, words, banned, longest=longest)

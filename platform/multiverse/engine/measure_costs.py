@@ -26,6 +26,11 @@ LONG_ROWS = 8
 """Rows that decode behind the long prefill, which they share, for what context adds to a step."""
 
 
+def longest_prefill(max_model_len: int) -> int:
+    """Tokens of the longer prefill that an engine of sequences of ``max_model_len`` has room for."""
+    return max(SHORT + 32, min(LONG, max_model_len - 64))
+
+
 @dataclass(frozen=True, slots=True)
 class EngineCosts:
     """Seconds.

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from multiverse.cli import app
+from multiverse.engine.measure_costs import longest_prefill
 from multiverse.evaluation.speed.config import SpeedConfig
 from multiverse.evaluation.speed.measure import Measured, measure_on, measured_so_far
 from multiverse.evaluation.speed.records import Record
@@ -164,3 +165,7 @@ def test_answer_other_than_scripted_is_an_error(model: Path, tokens: Tokens, tmp
     other = Written((*written.tokens[:-1], 77), written.goal, written.stretches)
     with pytest.raises(RuntimeError, match="not as it was scripted"):
         asyncio.run(runner.structured([Writer(tokens).text(100)], other))
+
+
+def test_the_long_prefill_fits_into_short_sequences() -> None:
+    assert [longest_prefill(length) for length in (8192, 1024, 256)] == [1024, 960, 192]

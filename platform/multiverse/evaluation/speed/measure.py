@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, log
 
-from multiverse.engine.measure_costs import measure_costs
+from multiverse.engine.measure_costs import longest_prefill, measure_costs
 from multiverse.evaluation.comparison import banned_ids
 from multiverse.evaluation.facts import run_facts
 from multiverse.evaluation.speed.config import SpeedConfig
@@ -134,7 +134,8 @@ async def _plan(
     most = max(min(asked.max_num_seqs, cell.batch * sizes[id].rows) for id, cell in every.items())
     batches = tuple(4**n for n in range(max(1, ceil(log(most, 4))) + 1))
     banned = banned_ids(engine.manifest, engine.end_ids)
-    costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches, clock=runner.clock)
+    longest = longest_prefill(engine.max_model_len)
+    costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches, longest, runner.clock)
     made = plan(list(every.values()), sizes, room, costs, config)
     kept = {"essence": config.essence(), "config": config.described(), **asdict(made)}
     folder.write(PLAN, json.dumps(kept, indent=1).encode())
