@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import weakref
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
@@ -29,6 +30,7 @@ from multiverse.training.rows import Row
 
 PARTS_AT_ONCE = 4
 """Per worker: while the last rows of a part are waited for, rows of the next are under way."""
+CLOSING_SECONDS = 90.0
 
 
 async def curate_row(row: Row, llm: LLM, config: CurateConfig, spent: Spent, scorer: Scorer | None = None) -> Curated:
@@ -70,6 +72,9 @@ class Worker:
         self._loop = asyncio.new_event_loop()
         self._open = AsyncExitStack()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        # When Ray Data lets go of the worker, or else before the process ends. Not __del__: where that comes last of
+        # all, the loop's thread does not run any more, and the process would wait for it without end.
+        weakref.finalize(self, _close, self._loop, self._open)
         self._llm, self._scorer = self._run(self._start())
         self._gate = self._run(_gate(self._config.workers.rows_at_once or self._llm_config.concurrency))
 
@@ -86,12 +91,6 @@ class Worker:
         except EndpointError as error:
             refused = str(error)
         return Report(part, curated, dead, refused, self._id, self._accounting.report()["stages"])
-
-    def __del__(self) -> None:
-        """Ray Data lets go of a worker before its process ends: then engines stop."""
-        if self._loop.is_running():
-            self._run(self._open.aclose())
-            self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _start(self) -> tuple[LLM, Scorer | None]:
         """LLM and independence check; on one engine where they are the same model."""
@@ -137,6 +136,14 @@ class Worker:
                 self._meter.llm(self._accounting.stages)
         self._meter.row(MODES[mode].STAGES[-1], "curated")
         return True, curated_record(row, curated, spent, mode, MODES[mode].VERSION)
+
+
+def _close(loop: asyncio.AbstractEventLoop, opened: AsyncExitStack) -> None:
+    """Stop engines and clients, then the loop."""
+    try:
+        asyncio.run_coroutine_threadsafe(opened.aclose(), loop).result(CLOSING_SECONDS)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
 
 
 async def _gate(rows: int) -> asyncio.Semaphore:
