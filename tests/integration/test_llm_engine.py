@@ -78,7 +78,12 @@ async def test_branches_that_lean_on_a_sibling_are_told_from_those_that_do_not(e
     first = "The code of the first room is 8 4 1 9 7 3 and its colour is turquoise. "
     leaning = await scorer.gap("Which codes?", "We look. ", [first, "So 8 4 1 9 7 3 and turquoise it is again. "])
     apart = await scorer.gap(
-        "Which codes?", "We look. ", [first, "Of the two numbers, 12 is even and 7 is odd, so their sum is odd. "]
+        "What are the areas of the square and of the circle?",
+        "The square has side 3 cm and the circle has radius 2 cm. We work out each area by its formula. ",
+        [
+            "The area of the square is 3 * 3 = 9 square centimetres. ",
+            "For the circle we multiply pi by the square of its radius, which gives 12.56. ",
+        ],
     )
     assert leaning is not None and apart is not None
     assert leaning > 0.5 > apart
