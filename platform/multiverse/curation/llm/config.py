@@ -4,18 +4,15 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
 
+from multiverse.addresses import Address, on_this_machine
 from multiverse.config import ConfigError, Configuration
-from multiverse.serving.access.access import is_loopback
 from multiverse.serving.access.shares import share
 
 if TYPE_CHECKING:
     from multiverse.engine.config import EngineConfig
-
-_ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?(/[^\s?#@]*)?", re.ASCII | re.IGNORECASE)
 
 
 class Prices(BaseModel):
@@ -51,7 +48,7 @@ class LLMConfig(LLMUse):
     """An endpoint that speaks OpenAI's chat completions."""
 
     kind: Literal["endpoint"] = Field("endpoint", description="May be left out.")
-    base_url: str = Field(description="What stands before /chat/completions: https://api.openai.com/v1.")
+    base_url: Address = Field(description="What stands before /chat/completions: https://api.openai.com/v1.")
     model: str = Field(min_length=1, description="The model's name there.")
     key_env: str | None = Field(
         None, min_length=1, description="Environment variable with the API key; default: no key is sent."
@@ -80,18 +77,10 @@ class LLMConfig(LLMUse):
         "max_tokens", description="What the endpoint calls the limit of an answer: OpenAI's newer models the second."
     )
 
-    @field_validator("base_url")
-    @classmethod
-    def _is_an_address(cls, value: str) -> str:
-        # A key in an address would be shown wherever the address is.
-        if not _ADDRESS.fullmatch(value):
-            raise ValueError("must be an http:// or https:// address without user, query and fragment")
-        return value.rstrip("/")
-
     @property
     def loopback(self) -> bool:
         """Whether the endpoint is on this machine."""
-        return is_loopback(urlsplit(self.base_url).hostname or "")
+        return on_this_machine(self.base_url)
 
     def key(self) -> SecretStr | None:
         """The API key, from the environment. Raises ConfigError, which does not show it, if it is missing or no key.

@@ -17,12 +17,11 @@ from pydantic import (
     model_validator,
 )
 
+from multiverse.addresses import Address, on_this_machine
 from multiverse.config import ConfigError, Configuration, EngineOptions, read_yaml, short_name
 from multiverse.evaluation.suites.registry import SUITES
-from multiverse.serving.access.access import is_loopback
 
 GENERATED = "generated"
-_ADDRESS = re.compile(r"https?://([\w.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?(/[^\s?#@]*)?", re.ASCII | re.IGNORECASE)
 _QUANTILE = re.compile(r"(100|[1-9]?\d)%")
 
 
@@ -105,7 +104,7 @@ class EndpointTarget(_Target):
     """A server that speaks OpenAI's chat completions."""
 
     kind: Literal["endpoint"] = Field("endpoint", description="May be left out where there is a `base_url`.")
-    base_url: str = Field(description="What stands before /chat/completions: http://127.0.0.1:8000/v1.")
+    base_url: Address = Field(description="What stands before /chat/completions: http://127.0.0.1:8000/v1.")
     model: str | None = Field(None, min_length=1, description="Its name there; default: the only one there is.")
     key_env: str | None = Field(None, min_length=1, description="Environment variable with the API key.")
     extra_body: dict[str, Any] = Field({}, description="Further fields of each request.")
@@ -119,17 +118,10 @@ class EndpointTarget(_Target):
     )
     timeout_seconds: float = Field(600.0, gt=0, description="Longest time for one request.")
 
-    @field_validator("base_url")
-    @classmethod
-    def _is_an_address(cls, value: str) -> str:
-        if not _ADDRESS.fullmatch(value):
-            raise ValueError("must be an http:// or https:// address without user, query and fragment")
-        return value.rstrip("/")
-
     @property
     def loopback(self) -> bool:
         """Whether the server is on this machine."""
-        return is_loopback(urlsplit(self.base_url).hostname or "")
+        return on_this_machine(self.base_url)
 
     @property
     def name(self) -> str:
