@@ -1,13 +1,10 @@
 """The page's server over an engine that is told what to say."""
 
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from multiverse.serving.access.access import Access
@@ -27,6 +24,7 @@ from multiverse.serving.events import (
     TokensAdded,
 )
 from multiverse.serving.request import GenerationRequest
+from tests.integration.http_surface import surface
 from tests.unit.serving.http_fakes import FakeEngine, sequential
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
@@ -135,19 +133,8 @@ class Losing:
 def serving(access: Access | None = None, running: int = 8) -> Iterator[str]:
     """The server's address. A request that finds ``running`` others is refused."""
     app = build_asgi(engine, "tiny", access=access, admission=Admission(AdmissionLimits(running, max_waiting=0)))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(Losing(app), port=port, log_level="critical"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    try:
+    with surface(Losing(app), log_level="critical") as port:
         yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def until(true: Callable[[], bool], seconds: float = 10) -> None:

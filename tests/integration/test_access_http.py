@@ -14,7 +14,6 @@ from typing import Any
 import httpx
 import openai
 import pytest
-import uvicorn
 
 from multiverse.serving.access.access import Access
 from multiverse.serving.access.admission import Admission, AdmissionLimits
@@ -22,6 +21,7 @@ from multiverse.serving.access.key_file import entry, parse_keys
 from multiverse.serving.access.key_store import KeyStore
 from multiverse.serving.api.http import build_asgi
 from multiverse.serving.request import GenerationRequest
+from tests.integration.http_surface import surface
 from tests.unit.serving.http_fakes import FakeEngine, sequential
 
 pytestmark = pytest.mark.slow
@@ -47,21 +47,10 @@ def serving(
     access: Access, admission: Admission | None = None, host: str = "127.0.0.1", log_level: str = "warning"
 ) -> Iterator[int]:
     """Give the port."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
     app = build_asgi(engine, "tiny", access=access, admission=admission)
     # log_config None: the server's records go where pytest sees them.
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_level=log_level, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    try:
+    with surface(app, host, log_level, log_config=None) as port:
         yield port
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,9 +14,7 @@ from random import Random
 from typing import Any
 
 import pytest
-import uvicorn
 
-from multiverse.application import free_port
 from multiverse.config import ConfigError
 from multiverse.evaluation.accuracy.asking import TargetError
 from multiverse.evaluation.accuracy.config import EvaluateConfig
@@ -26,6 +23,7 @@ from multiverse.evaluation.accuracy.run import Evaluated, evaluate
 from multiverse.serving.api.http import build_asgi
 from multiverse.serving.events import Finished
 from multiverse.serving.request import GenerationRequest
+from tests.integration.http_surface import surface
 from tests.integration.llm_server import Body, Server, always, llm_server, seeded
 from tests.integration.ray_head import BIN
 from tests.unit.evaluation.accuracy_fakes import right_answers
@@ -241,12 +239,5 @@ async def test_our_server_takes_budgets_in_positions_and_goes_on_with_a_structur
 @contextmanager
 def http_server(engine: FakeEngine) -> Iterator[str]:
     """Our HTTP surface over ``engine``; its ``base_url``."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(build_asgi(engine, "tiny"), port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}/v1"
-    server.should_exit = True
-    thread.join()
+    with surface(build_asgi(engine, "tiny")) as port:
+        yield f"http://127.0.0.1:{port}/v1"

@@ -2,19 +2,16 @@
 
 import asyncio
 import json
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import openai
 import pytest
-import uvicorn
 
 from multiverse.serving.api.http import build_asgi
 from multiverse.serving.request import GenerationRequest
+from tests.integration.http_surface import surface
 from tests.unit.serving.http_fakes import FIRST, HEAD, SECOND, TAIL, FakeEngine, block_of_two, sequential
 
 pytestmark = pytest.mark.slow
@@ -45,17 +42,8 @@ engine = FakeEngine(script)
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(build_asgi(engine, "tiny"), port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+    with surface(build_asgi(engine, "tiny")) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
