@@ -100,6 +100,9 @@ def test_estimate_grows_with_repeats_and_takes_steps_between_measured_ones_in_pr
     every, size = cells(CONFIG, tokens), sizes(CONFIG, tokens)
     once = plan(every, size, ROOM, COSTS, CONFIG.model_copy(update={"repeats": 1})).seconds
     assert plan(every, size, ROOM, COSTS, CONFIG).seconds == pytest.approx(2 * once)
+    first = plan([cell for cell in every if cell.batch == 1], size, ROOM, COSTS, CONFIG).seconds / 2
+    oftener = CONFIG.model_copy(update={"repeats": 1, "repeats_alone": 3})
+    assert plan(every, size, ROOM, COSTS, oftener).seconds == pytest.approx(once + 2 * first)
 
 
 def record(cell: str, repeat: int, structured: float, join: float = 0.08, prefill: float | None = 0.8) -> Record:

@@ -112,6 +112,8 @@ def test_wider_grid_takes_over_what_was_measured_and_another_length_is_refused(
     said: list[str] = []
     run(model, config.model_copy(update={"batches": (1, 2, 3)}), said)
     assert said[0] == "9 cells, 0 left out; 6 of 18 runs to go"
+    more = run(model, config.model_copy(update={"repeats_alone": 4}), said)
+    assert {row.batch: row.repeats for row in rows(more)} == {1: 4, 3: 2}
     with pytest.raises(ValueError, match="another model, engine or length"):
         run(model, config.model_copy(update={"branch_tokens": 80}), said)
 

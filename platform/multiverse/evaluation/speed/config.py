@@ -39,6 +39,7 @@ class SpeedConfig(Configuration):
     traces: tuple[str, ...] = Field((), description="Structured chains whose shapes are measured too.")
     trace_tokens: int = Field(2048, ge=64, description="Of each chain, its beginning up to whole blocks.")
     repeats: int = Field(3, ge=1, description="Runs of each cell; medians count.")
+    repeats_alone: int | None = Field(None, ge=1, description="The same for batch 1; by default as `repeats`.")
     minutes: float = Field(60.0, gt=0, description="What the grid may take; cells beyond are left out and listed.")
     seed: int = Field(0, ge=0, description="Of the texts.")
     engine: EngineOptions = Field(ENGINE, description="As in Serving.")
@@ -75,6 +76,9 @@ class SpeedConfig(Configuration):
 
     def engine_config(self) -> EngineConfig:
         return AppConfig(model=self.model, engine=self.engine).engine_config()
+
+    def repeats_of(self, batch: int) -> int:
+        return self.repeats if batch > 1 or self.repeats_alone is None else self.repeats_alone
 
     def essence(self) -> dict[str, Any]:
         """What the time of a cell depends on, whichever other cells there are. Of chains their files tell."""

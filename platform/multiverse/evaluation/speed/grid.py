@@ -167,7 +167,7 @@ def plan(every: Sequence[Cell], sizes: dict[str, Size], room: Room, costs: Engin
     for group in groups.values():
         longest = max(sizes[cell.id].tokens for cell in group.cells)
         once = estimate.group(group.first, longest) + sum(estimate.cell(cell, sizes[cell.id]) for cell in group.cells)
-        group.seconds = once * config.repeats
+        group.seconds = once * config.repeats_of(group.first.batch)
     shortest = min(config.contexts)
 
     def rank(group: _Group) -> tuple[int, float]:

@@ -79,7 +79,13 @@ async def measure_on(runner: Runner, config: SpeedConfig, say: Callable[[str], N
     every, sizes = _all_cells(config, runner.engine.tokens)
     chosen = await _plan(config, folder, runner, every, sizes)
     records = {(record.cell, record.repeat): record for record in read(folder)}
-    runs = [(repeat, cell) for repeat in range(config.repeats) for cell in chosen.cells]
+    repeats = {cell: config.repeats_of(every[cell].batch) for cell in chosen.cells}
+    runs = [
+        (repeat, cell)
+        for repeat in range(max(repeats.values(), default=0))
+        for cell in chosen.cells
+        if repeat < repeats[cell]
+    ]
     missing = [run for run in runs if run[::-1] not in records]
     say(f"{len(chosen.cells)} cells, {len(chosen.left_out)} left out; {len(missing)} of {len(runs)} runs to go")
     commit = str(run_facts()["code"]["commit"] or "")[:12]

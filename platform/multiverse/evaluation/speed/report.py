@@ -49,7 +49,7 @@ def markdown(report: dict[str, Any], found: Sequence[Row], notes: str = "") -> s
     config, numbers = report["config"], report["figures"]
     parts = ["# Speed", *([f"```\n{report['command']}\n```"] if report["command"] else [])]
     parts.append(
-        f"`{config['model']}`, {config['engine']['dtype']}, up to {config['repeats']} repeats of each cell, in turn; "
+        f"`{config['model']}`, {config['engine']['dtype']}, each cell repeated as often as *runs* says, in turn; "
         f"medians, and lowest to highest in brackets. Branches have {config['branch_tokens']} tokens or, of chains, "
         "their own lengths. x is tokens / critical path of the answer. *over AR*: as many tokens in sequence on the "
         "same engine take so many times as long. *limit*: the most that can be, by the engine's own times of a step "
@@ -105,6 +105,7 @@ def _table(found: Sequence[Row]) -> str:
         "fork, ms",
         "join, ms",
         "join gain",
+        "others",
         "runs",
     )
     lines = [
@@ -130,6 +131,8 @@ def _table(found: Sequence[Row]) -> str:
 
 
 def _lines(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    if any(len(row) != len(head) for row in lines):
+        raise ValueError(f"a row of a table has not its {len(head)} cells: {head}")
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *lines])
 
 
