@@ -105,6 +105,17 @@ def test_estimate_grows_with_repeats_and_takes_steps_between_measured_ones_in_pr
     assert plan(every, size, ROOM, COSTS, oftener).seconds == pytest.approx(once + 2 * first)
 
 
+def test_repeats_that_are_there_take_no_time(tokens: Tokens) -> None:
+    every, size = cells(CONFIG, tokens), sizes(CONFIG, tokens)
+    fresh = plan(every, size, ROOM, COSTS, CONFIG)
+    assert plan(every, size, ROOM, COSTS, CONFIG, dict.fromkeys(fresh.cells, 5)).seconds == 0
+    half = plan(every, size, ROOM, COSTS, CONFIG, dict.fromkeys(fresh.cells, 1))
+    assert half.seconds == pytest.approx(fresh.seconds / 2)
+    assert plan(every, size, ROOM, COSTS, CONFIG, {fresh.cells[0]: 2}).seconds == pytest.approx(fresh.seconds)
+    hurried = CONFIG.model_copy(update={"minutes": 0.01})
+    assert set(plan(every, size, ROOM, COSTS, hurried, dict.fromkeys(fresh.cells, 2)).cells) == set(fresh.cells)
+
+
 def record(cell: str, repeat: int, structured: float, join: float = 0.08, prefill: float | None = 0.8) -> Record:
     curve = {1: 0.010, 2: 0.011, 8: 0.016, 16: 0.020}
     times = (structured, 10.0, 5.0, curve, 0.02, 0.016, join, prefill)

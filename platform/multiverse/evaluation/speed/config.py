@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from multiverse.config import DEFAULT_MODEL, AppConfig, Configuration, EngineOptions, read_yaml
 from multiverse.engine.config import EngineConfig
 
-SMALL: dict[str, Any] = {"batches": (1, 4), "parallelism": (2, 4), "contexts": (512,), "repeats": 3}
+SMALL: dict[str, Any] = {"batches": (1, 4), "parallelism": (4,), "contexts": (512,), "repeats": 3}
 """The grid of ``make bench``."""
 
 

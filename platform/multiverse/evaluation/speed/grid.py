@@ -1,8 +1,9 @@
 """The grid: which cells there are, what they take, and which of them fit into the KV cache and the time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from multiverse.engine.measure_costs import EngineCosts
 from multiverse.evaluation.replay import whole_blocks
@@ -63,7 +64,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """cells: to be measured, group by group. seconds: what all repeats of them should take."""
+    """cells: to be measured, group by group. seconds: what those repeats of them should take that are not there yet."""
 
     cells: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
@@ -151,10 +152,18 @@ class _Group:
     seconds: float = 0.0
 
 
-def plan(every: Sequence[Cell], sizes: dict[str, Size], room: Room, costs: EngineCosts, config: SpeedConfig) -> Plan:
+def plan(
+    every: Sequence[Cell],
+    sizes: dict[str, Size],
+    room: Room,
+    costs: EngineCosts,
+    config: SpeedConfig,
+    there: Mapping[str, int] = MappingProxyType({}),
+) -> Plan:
     """Which cells are measured: of those that fit, as many groups as the time holds.
 
     Batch 1 goes first, then each batch size at the shortest context, then chains, then what takes least.
+    there: repeats by cell that were measured before and take no time any more.
     """
     left_out, estimate = list[LeftOut](), Estimate(costs)
     groups: dict[str, _Group] = {}
@@ -167,7 +176,9 @@ def plan(every: Sequence[Cell], sizes: dict[str, Size], room: Room, costs: Engin
     for group in groups.values():
         longest = max(sizes[cell.id].tokens for cell in group.cells)
         once = estimate.group(group.first, longest) + sum(estimate.cell(cell, sizes[cell.id]) for cell in group.cells)
-        group.seconds = once * config.repeats_of(group.first.batch)
+        group.seconds = once * max(
+            0, config.repeats_of(group.first.batch) - min(there.get(cell.id, 0) for cell in group.cells)
+        )
     shortest = min(config.contexts)
 
     def rank(group: _Group) -> tuple[int, float]:

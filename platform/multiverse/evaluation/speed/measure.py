@@ -9,6 +9,7 @@ All that one ratio is made of lies within a minute or so, and repeats of a cell 
 import itertools
 import json
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, log
@@ -142,7 +143,8 @@ async def _plan(
     banned = banned_ids(engine.manifest, engine.end_ids)
     longest = longest_prefill(engine.max_model_len)
     costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches, longest, runner.clock)
-    made = plan(list(every.values()), sizes, room, costs, config)
+    there = Counter(record.cell for record in read(folder))
+    made = plan(list(every.values()), sizes, room, costs, config, there)
     kept = {"essence": config.essence(), "config": config.described(), **asdict(made)}
     folder.write(PLAN, json.dumps(kept, indent=1).encode())
     return made
