@@ -146,7 +146,7 @@ def test_small_grid_fails_under_a_better_history_alone(
     first = CliRunner().invoke(app, [*asked, "--store"])
     assert first.exit_code == 0, first.output
     (entry,) = json.loads(history.read_text())
-    assert sorted(entry["ratios"]) == [f"b{batch}-c512-x{x}" for batch in (1, 4) for x in (2, 4)]
+    assert sorted(entry["ratios"]) == ["b1-c512-x4", "b4-c512-x4"]
 
     assert CliRunner().invoke(app, asked).exit_code == 0
     entry["ratios"]["b4-c512-x4"]["over_ar"] *= 1.2
