@@ -94,6 +94,13 @@ def test_time_goes_to_batch_1_first_and_what_is_beyond_is_left_out_with_its_seco
     assert all("s were left" in item.reason for item in cut.left_out)
 
 
+def test_all_that_fits_is_measured_where_time_has_no_bound(tokens: Tokens) -> None:
+    every, size = cells(CONFIG, tokens), sizes(CONFIG, tokens)
+    whatever = plan(every, size, ROOM, None, CONFIG.model_copy(update={"minutes": None}))
+    assert set(whatever.cells) == {cell.id for cell in every} - {"b16-c512-x8", "b16-c2048-x8"}
+    assert {item.cell for item in whatever.left_out} == {"b16-c512-x8", "b16-c2048-x8"}
+
+
 def test_estimate_grows_with_repeats_and_takes_steps_between_measured_ones_in_proportion(tokens: Tokens) -> None:
     assert Estimate(COSTS).step(10, 0) == pytest.approx(0.016)
     assert Estimate(COSTS).step(4, 1000) == pytest.approx(0.0124)
@@ -108,12 +115,13 @@ def test_estimate_grows_with_repeats_and_takes_steps_between_measured_ones_in_pr
 def test_repeats_that_are_there_take_no_time(tokens: Tokens) -> None:
     every, size = cells(CONFIG, tokens), sizes(CONFIG, tokens)
     fresh = plan(every, size, ROOM, COSTS, CONFIG)
-    assert plan(every, size, ROOM, COSTS, CONFIG, dict.fromkeys(fresh.cells, 5)).seconds == 0
-    half = plan(every, size, ROOM, COSTS, CONFIG, dict.fromkeys(fresh.cells, 1))
-    assert half.seconds == pytest.approx(fresh.seconds / 2)
-    assert plan(every, size, ROOM, COSTS, CONFIG, {fresh.cells[0]: 2}).seconds == pytest.approx(fresh.seconds)
+    first, whole = ({(cell, repeat) for cell in fresh.cells for repeat in range(count)} for count in (1, 2))
+    assert plan(every, size, ROOM, COSTS, CONFIG, whole).seconds == 0
+    assert plan(every, size, ROOM, COSTS, CONFIG, first).seconds == pytest.approx(fresh.seconds / 2)
+    one = plan(every, size, ROOM, COSTS, CONFIG, {(fresh.cells[0], 0)}).seconds
+    assert fresh.seconds / 2 < one < fresh.seconds
     hurried = CONFIG.model_copy(update={"minutes": 0.01})
-    assert set(plan(every, size, ROOM, COSTS, hurried, dict.fromkeys(fresh.cells, 2)).cells) == set(fresh.cells)
+    assert set(plan(every, size, ROOM, COSTS, hurried, whole).cells) == set(fresh.cells)
 
 
 def record(cell: str, repeat: int, structured: float, join: float = 0.08, prefill: float | None = 0.8) -> Record:
@@ -143,6 +151,8 @@ def test_rows_have_medians_and_spread(measured: Measured) -> None:
     assert row.cell == "b1-c512-x8"
     assert row.over_ar == Spread(pytest.approx(10 / 2.05), 4.0, 5.0)
     assert row.of_limit == Spread(pytest.approx(2 / 2.05), 0.8, 1.0)
+    assert row.decoding == Spread(pytest.approx(2 / 2.05), 0.8, 1.0)
+    assert other.decoding.median == pytest.approx(2.2 / 2.42, abs=1e-4)
     assert row.join_gain.median == pytest.approx(10)
     assert (row.branch_step.median, other.branch_step.median) == (1.0, pytest.approx(0.8))
     assert (other.repeats, other.join_gain.median) == (2, pytest.approx(10))
@@ -155,7 +165,7 @@ def test_misses_name_each_bound_that_does_not_hold(measured: Measured) -> None:
     slow = replace(other, over_ar=Spread(0.9, 0.9, 0.9), join_gain=Spread(0.7, 0.7, 0.7))
     assert len(slow.misses) == 3
     alone = replace(other, batch=1, of_limit=Spread(0.94, 0.9, 1.0))
-    assert alone.misses == ["0.940 of the limit, 0.95 is the bound"]
+    assert alone.misses == ["0.940 of the limit, 0.95 is the bound", "0.909 of the time is decoding, 0.95 is the bound"]
 
 
 def test_figures_are_those_of_the_worst_cells(measured: Measured) -> None:
@@ -177,10 +187,20 @@ def test_report_has_all_cells_those_left_out_and_no_folder_of_this_machine(measu
     assert "| `b16-c512-x8` | too large |" in text
     assert "## What stands in the way" in text
     assert "2 of 3 cells are within all bounds" in text
+    assert "differ by more than" not in text
     assert str(out.parent) not in text
     with (out / "cells.csv").open() as file:
         assert [line["cell"] for line in csv.DictReader(file)] == ["b1-c512-x2", "b1-c512-x8", "b2-c512-x8"]
+    with (out / "repeats.csv").open() as file:
+        assert [line["structured_s"] for line in csv.DictReader(file)][:3] == ["2.0", "2.5", "2.05"]
     assert {path.name for path in out.glob("*.png")} == {"speed-up.png", "of-limit.png", "joins.png"}
+
+
+def test_report_names_cells_whose_machine_was_in_different_states(measured: Measured) -> None:
+    slow = replace(record("b1-c512-x8", 3, 2.0), curve={1: 0.0121, 8: 0.016})
+    write_report(replace(measured, records=(*measured.records, slow)))
+    text = (Path(measured.config.out) / "report.md").read_text()
+    assert "differ by more than 20% between the repeats of `b1-c512-x8`:" in text
 
 
 def test_report_of_nothing_is_refused(measured: Measured) -> None:
@@ -199,16 +219,16 @@ def test_records_are_read_as_they_were_kept(tmp_path: Path) -> None:
 
 REPORT = {
     "cells": [
-        {"cell": "b1-c512-x2", "branch_tokens": 256, "over_ar": 1.8, "of_limit": 1.0, "join_gain": 2.0},
-        {"cell": "b1-c512-x8", "branch_tokens": 1024, "over_ar": 5.0, "of_limit": 1.02, "join_gain": 8.0},
+        {"cell": "b1-c512-x2", "branch_tokens": 255, "over_ar": 1.8, "decoding": 1.0, "join_gain": 2.0},
+        {"cell": "b1-c512-x8", "branch_tokens": 1024, "over_ar": 5.0, "decoding": 0.97, "join_gain": 8.0},
     ]
 }
 
 
 def test_ratios_hold_the_gain_of_a_join_where_there_is_much_to_prefill() -> None:
     assert history.of_report(REPORT) == {
-        "b1-c512-x2": {"over_ar": 1.8, "of_limit": 1.0},
-        "b1-c512-x8": {"over_ar": 5.0, "of_limit": 1.02, "join_gain": 8.0},
+        "b1-c512-x2": {"over_ar": 1.8, "decoding": 1.0},
+        "b1-c512-x8": {"over_ar": 5.0, "decoding": 0.97, "join_gain": 8.0},
     }
 
 
@@ -244,6 +264,7 @@ def test_damaged_history_is_refused(text: str, tmp_path: Path) -> None:
         ({"batches": [0]}, "batches"),
         ({"batches": [1, 1]}, "different numbers"),
         ({"contexts": [64]}, "128 or more"),
+        ({"parallelism": [float("inf")]}, "different numbers"),
         ({"traces": ["nowhere.xml"]}, "there is no file nowhere.xml"),
         ({"minutes": 0}, "minutes"),
         ({"speed": 1}, "not a known field"),

@@ -118,6 +118,21 @@ def test_wider_grid_takes_over_what_was_measured_and_another_length_is_refused(
         run(model, config.model_copy(update={"branch_tokens": 80}), said)
 
 
+def test_damaged_plan_and_records_of_another_shape_are_refused(
+    model: Path, config: SpeedConfig, measured: dict[str, Record], tmp_path: Path
+) -> None:
+    here = config.model_copy(update={"model": str(model), "out": str(tmp_path / "run"), "batches": (1,)})
+    run(model, here, [])
+    record = tmp_path / "run/cells/b1-c512-x4/0.json"
+    values = json.loads(record.read_text())
+    record.write_text(json.dumps(values | {"tokens": values["tokens"] + 1}))
+    with pytest.raises(ValueError, match="b1-c512-x4 has others by now"):
+        measured_so_far(here)
+    (tmp_path / "run/plan.json").write_text("{}")
+    with pytest.raises(ValueError, match="is damaged"):
+        measured_so_far(here)
+
+
 def test_what_is_there_is_reported_without_an_engine(
     model: Path, config: SpeedConfig, measured: dict[str, Record]
 ) -> None:
@@ -146,6 +161,7 @@ def test_small_grid_fails_under_a_better_history_alone(
     first = CliRunner().invoke(app, [*asked, "--store"])
     assert first.exit_code == 0, first.output
     (entry,) = json.loads(history.read_text())
+    assert json.loads((tmp_path / "run/plan.json").read_text())["config"]["minutes"] is None
     assert sorted(entry["ratios"]) == ["b1-c512-x4", "b4-c512-x4"]
 
     assert CliRunner().invoke(app, asked).exit_code == 0
@@ -155,6 +171,15 @@ def test_small_grid_fails_under_a_better_history_alone(
     assert fallen.exit_code == 1
     assert "fallen: b4-c512-x4, over_ar" in fallen.output
     assert fallen.output.count("fallen:") == 1
+
+    for more, message in (["--only-report"], "are not for it"), (["--out", str(tmp_path / "other")], "another grid"):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        kept = json.loads((tmp_path / "run/plan.json").read_text())
+        kept["config"]["batches"] = [1, 4, 16]
+        (tmp_path / "other/plan.json").write_text(json.dumps(kept))
+        refused = CliRunner().invoke(app, [*asked, *more])
+        assert (refused.exit_code, message in refused.output) == (2, True), refused.output
+    assert (tmp_path / "other/plan.json").exists()
 
 
 def test_answer_other_than_scripted_is_an_error(model: Path, tokens: Tokens, tmp_path: Path) -> None:

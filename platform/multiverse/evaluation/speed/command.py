@@ -52,10 +52,12 @@ def run(config: SpeedConfig, command: str = "", notes: str = "", only_report: bo
 def small(config: SpeedConfig, history: Path, store: bool) -> tuple[dict[str, Any], list[str]]:
     """A run of the small grid, from its beginning, and what fell under the stored ratios."""
     from multiverse.evaluation.speed import history as ratios
+    from multiverse.evaluation.speed.measure import check_grid
     from multiverse.storage import open_folder
 
     entries = ratios.load(history)
     folder = open_folder(config.out)
+    check_grid(config, folder)
     # A regression is one of today's code: what an earlier run left is measured again.
     folder.delete([name for name in folder.names() if name.startswith("cells/") or name == "plan.json"])
     report = run(config, _command())
@@ -91,6 +93,10 @@ def command(
     """Raises typer.Exit(1) where a ratio fell, and ValueError and OSError for what the user can put right."""
     if store and not use_history:
         raise ValueError("--store keeps the ratios of the small grid: give --small too")
+    if use_history and (only_report or notes is not None):
+        raise ValueError(
+            "--small measures anew and holds against the history: --only-report and --notes are not for it"
+        )
     if use_history:
         report, lines = small(config, history, store)
     else:

@@ -1,6 +1,7 @@
 """Configuration of a speed run: what YAML files and the command line may say."""
 
 import os
+from math import inf
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,7 +10,14 @@ from pydantic import Field, ValidationInfo, field_validator
 from multiverse.config import DEFAULT_MODEL, AppConfig, Configuration, EngineOptions, read_yaml
 from multiverse.engine.config import EngineConfig
 
-SMALL: dict[str, Any] = {"batches": (1, 4), "parallelism": (4,), "contexts": (512,), "repeats": 3}
+SMALL: dict[str, Any] = {
+    "batches": (1, 4),
+    "parallelism": (4,),
+    "contexts": (512,),
+    "branch_tokens": 96,
+    "repeats": 3,
+    "minutes": None,
+}
 """The grid of ``make bench``."""
 
 
@@ -40,7 +48,9 @@ class SpeedConfig(Configuration):
     trace_tokens: int = Field(2048, ge=64, description="Of each chain, its beginning up to whole blocks.")
     repeats: int = Field(3, ge=1, description="Runs of each cell; medians count.")
     repeats_alone: int | None = Field(None, ge=1, description="The same for batch 1; by default as `repeats`.")
-    minutes: float = Field(60.0, gt=0, description="What the grid may take; cells beyond are left out and listed.")
+    minutes: float | None = Field(
+        60.0, gt=0, description="What the grid may take; cells beyond are left out and listed. null: whatever it takes."
+    )
     seed: int = Field(0, ge=0, description="Of the texts.")
     engine: EngineOptions = Field(ENGINE, description="As in Serving.")
     num_cpus: float = Field(1, ge=0, description="As a Ray job: CPUs that Ray counts for the engine.")
@@ -50,7 +60,7 @@ class SpeedConfig(Configuration):
     @classmethod
     def _from_one_on(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         least = 1 if info.field_name != "contexts" else 128
-        if not values or len(set(values)) < len(values) or min(values) < least:
+        if not values or len(set(values)) < len(values) or min(values) < least or max(values) == inf:
             raise ValueError(f"must be different numbers, {least} or more")
         return values
 
@@ -70,7 +80,7 @@ class SpeedConfig(Configuration):
         """The file's fields, or the defaults, with those that are given in place of them. Raises ConfigError."""
         values = {} if path is None else read_yaml(path) or {}
         if isinstance(values, dict):
-            values = values | {name: value for name, value in given.items() if value is not None}
+            values = values | given
             values = values | _for_this_cpu(values.get("engine", ENGINE.model_dump()))
         return cls.of(values, "command line" if path is None else str(path))
 

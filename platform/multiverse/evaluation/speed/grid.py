@@ -1,9 +1,8 @@
 """The grid: which cells there are, what they take, and which of them fit into the KV cache and the time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from multiverse.engine.measure_costs import EngineCosts
 from multiverse.evaluation.replay import whole_blocks
@@ -64,7 +63,8 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """cells: to be measured, group by group. seconds: what those repeats of them should take that are not there yet."""
+    """cells: to be measured, group by group. seconds: what those repeats of them should take that are not there yet,
+    0 where their time has no bound."""
 
     cells: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
@@ -156,16 +156,17 @@ def plan(
     every: Sequence[Cell],
     sizes: dict[str, Size],
     room: Room,
-    costs: EngineCosts,
+    costs: EngineCosts | None,
     config: SpeedConfig,
-    there: Mapping[str, int] = MappingProxyType({}),
+    there: Set[tuple[str, int]] = frozenset(),
 ) -> Plan:
     """Which cells are measured: of those that fit, as many groups as the time holds.
 
     Batch 1 goes first, then each batch size at the shortest context, then chains, then what takes least.
-    there: repeats by cell that were measured before and take no time any more.
+    costs: for the time; not needed where that has no bound.
+    there: cells with their repeats, from 0 on, that were measured before and take no time any more.
     """
-    left_out, estimate = list[LeftOut](), Estimate(costs)
+    left_out = list[LeftOut]()
     groups: dict[str, _Group] = {}
     for cell in every:
         reason = does_not_fit(cell, sizes[cell.id], room)
@@ -173,12 +174,15 @@ def plan(
             left_out.append(LeftOut(cell.id, reason))
             continue
         groups.setdefault(cell.group, _Group(cell)).cells.append(cell)
+    if config.minutes is None or costs is None:
+        return Plan(tuple(cell.id for group in groups.values() for cell in group.cells), tuple(left_out))
+    estimate = Estimate(costs)
     for group in groups.values():
-        longest = max(sizes[cell.id].tokens for cell in group.cells)
-        once = estimate.group(group.first, longest) + sum(estimate.cell(cell, sizes[cell.id]) for cell in group.cells)
-        group.seconds = once * max(
-            0, config.repeats_of(group.first.batch) - min(there.get(cell.id, 0) for cell in group.cells)
-        )
+        for repeat in range(config.repeats_of(group.first.batch)):
+            if missing := [cell for cell in group.cells if (cell.id, repeat) not in there]:
+                longest = max(sizes[cell.id].tokens for cell in missing)
+                group.seconds += estimate.group(group.first, longest)
+                group.seconds += sum(estimate.cell(cell, sizes[cell.id]) for cell in missing)
     shortest = min(config.contexts)
 
     def rank(group: _Group) -> tuple[int, float]:

@@ -9,10 +9,10 @@ All that one ratio is made of lies within a minute or so, and repeats of a cell 
 import itertools
 import json
 import statistics
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, log
+from typing import Any
 
 from multiverse.engine.measure_costs import longest_prefill, measure_costs
 from multiverse.evaluation.comparison import banned_ids
@@ -79,7 +79,7 @@ async def measure_on(runner: Runner, config: SpeedConfig, say: Callable[[str], N
     folder = open_folder(config.out)
     every, sizes = _all_cells(config, runner.engine.tokens)
     chosen = await _plan(config, folder, runner, every, sizes)
-    records = {(record.cell, record.repeat): record for record in read(folder)}
+    records = {(record.cell, record.repeat): record for record in _records(folder, sizes)}
     repeats = {cell: config.repeats_of(every[cell].batch) for cell in chosen.cells}
     runs = [
         (repeat, cell)
@@ -89,15 +89,24 @@ async def measure_on(runner: Runner, config: SpeedConfig, say: Callable[[str], N
     ]
     missing = [run for run in runs if run[::-1] not in records]
     say(f"{len(chosen.cells)} cells, {len(chosen.left_out)} left out; {len(missing)} of {len(runs)} runs to go")
-    commit = str(run_facts()["code"]["commit"] or "")[:12]
+    commit, machine = _origin()
     for (repeat, _), ids in itertools.groupby(missing, lambda item: (item[0], every[item[1]].group)):
         group = [every[cell] for _, cell in ids]
         for record in await _group(runner, group, sizes, repeat):
-            record = replace(record, commit=commit)
+            record = replace(record, commit=commit, machine=machine)
             folder.write(record.name, json.dumps(asdict(record)).encode())
             records[record.cell, record.repeat] = record
             say(str(record))
     return Measured(config, every, sizes, chosen, tuple(records.values()))
+
+
+def _origin() -> tuple[str, str]:
+    """The commit, and the machine with what is installed on it, in words."""
+    facts = run_facts()
+    code, machine = facts["code"], facts["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    commit = str(code["commit"] or "")[:12] + (" with changes" if code["changed"] else "")
+    return commit, f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB; {versions}"
 
 
 def measured_so_far(config: SpeedConfig) -> Measured:
@@ -107,7 +116,7 @@ def measured_so_far(config: SpeedConfig) -> Measured:
     if chosen is None:
         raise ValueError(f"{folder.uri} holds no run of this grid: measure it first")
     every, sizes = _all_cells(config, Tokens.load(config.engine_config().model))
-    return Measured(config, every, sizes, chosen, tuple(read(folder)))
+    return Measured(config, every, sizes, chosen, tuple(_records(folder, sizes)))
 
 
 def _all_cells(config: SpeedConfig, tokens: Tokens) -> tuple[dict[str, Cell], dict[str, Size]]:
@@ -121,12 +130,43 @@ def _planned(config: SpeedConfig, folder: Folder | Prefix) -> Plan | None:
     """The plan that is there, None where it is of another grid. Raises ValueError where its records are of no use."""
     if PLAN not in folder.names():
         return None
-    found = json.loads(folder.read(PLAN))
+    found = _read_plan(folder)
     if found["essence"] != config.essence():
         raise ValueError(f"{folder.uri} holds a run of another model, engine or length: choose another folder")
     if found["config"] != config.described():
         return None
     return Plan(tuple(found["cells"]), tuple(LeftOut(**item) for item in found["left_out"]), found["seconds"])
+
+
+def _read_plan(folder: Folder | Prefix) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(folder.read(PLAN))
+        _ = found["essence"], found["config"], found["cells"], found["left_out"], found["seconds"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{PLAN} in {folder.uri} is damaged ({error!r}): remove it, and the grid is planned anew"
+        ) from error
+    return found
+
+
+def check_grid(config: SpeedConfig, folder: Folder | Prefix) -> None:
+    """Raises ValueError where the folder holds a run of other cells than the configuration's."""
+    if PLAN not in folder.names():
+        return
+    theirs, ours = _read_plan(folder)["config"], config.described()
+    if any(theirs.get(name) != ours[name] for name in ("batches", "parallelism", "contexts", "traces")):
+        raise ValueError(f"{folder.uri} holds a run of another grid: choose another folder")
+
+
+def _records(folder: Folder | Prefix, sizes: dict[str, Size]) -> list[Record]:
+    """Raises ValueError for those of a chain that has another shape by now."""
+    found = read(folder)
+    for record in found:
+        if record.cell in sizes and record.tokens != sizes[record.cell].tokens:
+            raise ValueError(
+                f"{record.name} in {folder.uri} is of {record.tokens} tokens, {record.cell} has others by now"
+            )
+    return found
 
 
 async def _plan(
@@ -142,8 +182,10 @@ async def _plan(
     batches = tuple(4**n for n in range(max(1, ceil(log(most, 4))) + 1))
     banned = banned_ids(engine.manifest, engine.end_ids)
     longest = longest_prefill(engine.max_model_len)
-    costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches, longest, runner.clock)
-    there = Counter(record.cell for record in read(folder))
+    costs = None
+    if config.minutes is not None:
+        costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches, longest, runner.clock)
+    there = frozenset((record.cell, record.repeat) for record in read(folder))
     made = plan(list(every.values()), sizes, room, costs, config, there)
     kept = {"essence": config.essence(), "config": config.described(), **asdict(made)}
     folder.write(PLAN, json.dumps(kept, indent=1).encode())

@@ -15,7 +15,7 @@ class Record:
     x: tokens / critical path of what comes from there. sequential_s: as many tokens in sequence. curve: by rows,
     seconds of a step. fork_s, join_s: all forks and joins of a request, median over the batch; branch_step_s: a step of
     its branches between them. second_prefill_s: its joins by text, None where they were not run.
-    others: the share of the cores that other processes took meanwhile, in all of the group.
+    others: the share of the cores that other processes took meanwhile, in all of the group. machine: what it ran on.
     """
 
     cell: str
@@ -32,6 +32,11 @@ class Record:
     second_prefill_s: float | None
     others: float = 0.0
     commit: str = ""
+    machine: str = ""
+
+    def decoding_s(self, batch: int) -> float:
+        """Seconds that the steps of the structured answers take by the curve, forks and joins taking none."""
+        return self.tokens * self.curve[batch] / self.limit
 
     @property
     def name(self) -> str:

@@ -4,12 +4,23 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from multiverse.evaluation.facts import run_facts
 from multiverse.evaluation.speed import plots
 from multiverse.evaluation.speed.measure import Measured
-from multiverse.evaluation.speed.summary import BRANCH_TOKENS, OF_LIMIT, OF_LIMIT_ALONE, OVER_AR, Row, figures, rows
+from multiverse.evaluation.speed.records import Record
+from multiverse.evaluation.speed.summary import (
+    BRANCH_TOKENS,
+    DRIFT,
+    OF_LIMIT,
+    OF_LIMIT_ALONE,
+    OVER_AR,
+    Row,
+    figures,
+    rows,
+)
 from multiverse.storage import open_folder
 
 
@@ -27,13 +38,15 @@ def write_report(measured: Measured, command: str = "", notes: str = "") -> dict
         "left_out": [{"cell": item.cell, "reason": item.reason} for item in measured.plan.left_out],
         "not_measured": [cell for cell in measured.plan.cells if cell not in {row.cell for row in found}],
         "commits": sorted({record.commit for record in measured.records} - {""}),
+        "machines": sorted({record.machine for record in measured.records} - {""}),
         "config": measured.config.described(),
         "facts": run_facts(),
     }
     files = {
         "report.json": (json.dumps(report, indent=1) + "\n").encode(),
         "report.md": markdown(report, found, notes).encode(),
-        "cells.csv": _csv(found).encode(),
+        "cells.csv": _csv([row.flat() for row in found]).encode(),
+        "repeats.csv": _csv([_flat(record) for record in measured.records]).encode(),
         "speed-up.png": plots.speed_ups(found),
         "of-limit.png": plots.of_limit(found),
         "joins.png": plots.joins(found),
@@ -52,8 +65,10 @@ def markdown(report: dict[str, Any], found: Sequence[Row], notes: str = "") -> s
         f"`{config['model']}`, {config['engine']['dtype']}, each cell repeated as often as *runs* says, in turn; "
         f"medians, and lowest to highest in brackets. Branches have {config['branch_tokens']} tokens or, of chains, "
         "their own lengths. x is tokens / critical path of the answer. *over AR*: as many tokens in sequence on the "
-        "same engine take so many times as long. *limit*: the most that can be, by the engine's own times of a step "
-        "at this context. *branch step*: a step of the branches, beside one of as many plain requests. "
+        "same engine take so many times as long. *limit*: k·t(b) / t(k·b), by the engine's own times of a step at this "
+        "context. *decoding*: the time that these steps alone take, of the time of the answers; the rest is forks, "
+        "joins and gaps. *step*: in sequence, in ms. *branch step*: a step of the branches, beside one of as many "
+        "plain requests. "
         "*join gain*: a second prefill of the branches takes so many times as long as their join. "
         "docs/benchmark.md says how each is measured."
     )
@@ -61,6 +76,11 @@ def markdown(report: dict[str, Any], found: Sequence[Row], notes: str = "") -> s
         f"While cells were measured, other processes took up to {numbers['others_highest']:.0%} of the cores "
         "(*others*: the most of a cell's repeats)."
     )
+    if drifted := [f"`{row.cell}`" for row in found if row.drifted]:
+        parts.append(
+            f"Steps in sequence differ by more than {DRIFT - 1:.0%} between the repeats of {', '.join(drifted)}: "
+            "the machine was not in the same state for all of them."
+        )
     parts += [_summary(numbers, found), *([notes.strip()] if notes.strip() else [])]
     parts += ["![Speed-up against x](speed-up.png)", "![Share of the limit](of-limit.png)", "## Cells", _table(found)]
     parts += ["![Joins and second prefills](joins.png)"]
@@ -70,7 +90,8 @@ def markdown(report: dict[str, Any], found: Sequence[Row], notes: str = "") -> s
         lines = [(f"`{item['cell']}`", item["reason"]) for item in report["left_out"]]
         parts += ["## Left out", _lines(("cell", "reason"), lines)]
     parts += ["## Configuration and machine"]
-    values = {"commits of the measurements": report["commits"], "configuration": config, "report": report["facts"]}
+    values = {"commits of the measurements": report["commits"], "machines of the measurements": report["machines"]}
+    values |= {"configuration": config, "report": report["facts"]}
     parts += [f"```json\n{json.dumps(values, indent=1)}\n```"]
     return "\n\n".join(parts) + "\n"
 
@@ -79,6 +100,8 @@ def _summary(numbers: dict[str, float], found: Sequence[Row]) -> str:
     lines = [
         ("of the limit, lowest at batch 1", numbers.get("of_limit_lowest_batch_1"), OF_LIMIT_ALONE),
         ("of the limit, lowest", numbers["of_limit_lowest"], OF_LIMIT),
+        ("decoding, lowest at batch 1", numbers.get("decoding_lowest_batch_1"), OF_LIMIT_ALONE),
+        ("decoding, lowest", numbers["decoding_lowest"], OF_LIMIT),
         ("over AR, lowest", numbers["over_ar_lowest"], OVER_AR),
         (f"join gain, lowest from {BRANCH_TOKENS} branch tokens on", numbers.get("join_gain_lowest"), 1),
     ]
@@ -101,6 +124,8 @@ def _table(found: Sequence[Row]) -> str:
         "over AR",
         "limit",
         "of it",
+        "decoding",
+        "step",
         "branch step",
         "fork, ms",
         "join, ms",
@@ -118,6 +143,8 @@ def _table(found: Sequence[Row]) -> str:
             f"{row.over_ar.median:.2f} ({row.over_ar.low:.2f} to {row.over_ar.high:.2f})",
             f"{row.limit.median:.2f}",
             f"{row.of_limit.median:.3f} ({row.of_limit.low:.3f} to {row.of_limit.high:.3f})",
+            f"{row.decoding.median:.3f} ({row.decoding.low:.3f} to {row.decoding.high:.3f})",
+            f"{row.step_ms.median:.0f} ({row.step_ms.low:.0f} to {row.step_ms.high:.0f})",
             f"{row.branch_step.median:.2f}" if row.branch_step.median else "-",
             f"{row.fork_ms.median:.0f}",
             f"{row.join_ms.median:.0f}",
@@ -136,11 +163,15 @@ def _lines(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *lines])
 
 
-def _csv(found: Sequence[Row]) -> str:
+def _flat(record: Record) -> dict[str, Any]:
+    """A repeat as one row; the curve in words."""
+    return asdict(record) | {"curve": " ".join(f"{rows}:{seconds:.5f}" for rows, seconds in record.curve.items())}
+
+
+def _csv(found: Sequence[dict[str, Any]]) -> str:
     buffer = io.StringIO()
     flat = [
-        {name: round(value, 5) if isinstance(value, float) else value for name, value in row.flat().items()}
-        for row in found
+        {name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()} for row in found
     ]
     table = csv.DictWriter(buffer, list(flat[0]), lineterminator="\n")
     table.writeheader()

@@ -11,6 +11,9 @@ from multiverse.evaluation.speed.records import Record
 BRANCH_TOKENS = 512
 """From so many tokens of branches on, a join by KV has to beat a second prefill."""
 OF_LIMIT_ALONE, OF_LIMIT, OVER_AR = 0.95, 0.9, 0.95
+"""The first two are bounds of ``decoding``, too."""
+DRIFT = 1.2
+"""A cell whose steps in sequence differ by more between repeats was measured in different states of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class Spread:
 @dataclass(frozen=True, slots=True)
 class Row:
     """One cell. x: tokens / critical path of the answer. over_ar: how many times as fast as in sequence. of_limit:
-    that, of the most it can be. join_gain: second prefill / join. step_ms: of a batch in sequence. branch_step: a step
+    that, of the most it can be. decoding: what the steps alone take by the engine's curve / what the answers took.
+    join_gain: second prefill / join. step_ms: of a batch in sequence. branch_step: a step
     of the branches / a step of as many plain requests; 0 where rows differ from step to step. others: the
     share of the cores that other processes took."""
 
@@ -47,6 +51,7 @@ class Row:
     over_ar: Spread
     limit: Spread
     of_limit: Spread
+    decoding: Spread
     structured_s: Spread
     sequential_s: Spread
     step_ms: Spread
@@ -64,11 +69,17 @@ class Row:
         found = []
         if self.of_limit.median < least:
             found.append(f"{self.of_limit.median:.3f} of the limit, {least} is the bound")
+        if self.decoding.median < least:
+            found.append(f"{self.decoding.median:.3f} of the time is decoding, {least} is the bound")
         if self.over_ar.median < OVER_AR:
             found.append(f"{self.over_ar.median:.3f} of the speed in sequence, {OVER_AR} is the bound")
         if self.branch_tokens >= BRANCH_TOKENS and self.join_gain.median <= 1:
             found.append(f"a second prefill takes {self.join_gain.median:.2f} of a join")
         return found
+
+    @property
+    def drifted(self) -> bool:
+        return self.step_ms.high > DRIFT * self.step_ms.low
 
     def flat(self) -> dict[str, Any]:
         """One value per column, for tables: medians, and lowest and highest beside them."""
@@ -106,6 +117,7 @@ def _row(measured: Measured, records: Sequence[Record]) -> Row:
         over_ar=Spread.of(over_ar),
         limit=Spread.of(record.limit for record in records),
         of_limit=Spread.of(ratio / record.limit for ratio, record in zip(over_ar, records, strict=True)),
+        decoding=Spread.of(record.decoding_s(cell.batch) / record.structured_s for record in records),
         structured_s=Spread.of(record.structured_s for record in records),
         sequential_s=Spread.of(record.sequential_s for record in records),
         step_ms=Spread.of(record.curve[cell.batch] * 1e3 for record in records),
@@ -131,12 +143,14 @@ def figures(found: Sequence[Row]) -> dict[str, float]:
         "cells_within_all_bounds": float(sum(not row.misses for row in found)),
         "of_limit_lowest": min(row.of_limit.median for row in found),
         "of_limit_median": statistics.median(row.of_limit.median for row in found),
+        "decoding_lowest": min(row.decoding.median for row in found),
         "over_ar_lowest": min(row.over_ar.median for row in found),
         "over_ar_highest": max(row.over_ar.median for row in found),
         "others_highest": max(row.others.high for row in found),
     }
     if alone:
         values["of_limit_lowest_batch_1"] = min(row.of_limit.median for row in alone)
+        values["decoding_lowest_batch_1"] = min(row.decoding.median for row in alone)
     if long:
         values["join_gain_lowest"] = min(row.join_gain.median for row in long)
     return values
