@@ -165,7 +165,7 @@ def test_training_starts_from_what_serving_reads_at_first_and_writes_what_others
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_answers_of_curations_llm_are_kept_on_the_volume(overlay: str) -> None:
     config = CurateConfig.of(yaml.safe_load(job_of(overlay, "curate")[1]["data"]["curate.yaml"]))
-    assert config.llm.cache_dir == Path("/models/cache/curate")  # type: ignore[union-attr]
+    assert config.llm.cache_dir == Path("/models/cache/curate")
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
