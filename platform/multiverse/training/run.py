@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,14 +94,14 @@ class Training:
         self._adapter = model.peft_config["default"] if config.lora is not None else None
         self._strategy: Strategy = build(model, config.strategy, config.optimizer, device)
         run = Run(config.strategy.name, config.seed, fingerprint(config, self._manifest))
-        self._staging = tempfile.TemporaryDirectory(prefix="multiverse-train-")
         self._ties = Workers.of_process_group() if dist.is_initialized() else Workers.alone()
+        self._staging = node_directory(self._ties)
         self._checkpoints = Checkpoints(
             open_store(f"{config.out.rstrip('/')}/checkpoints"),
             run,
             keep_last=config.checkpoints.keep_last,
             keep_best=config.checkpoints.keep_best,
-            staging=Path(self._staging.name),
+            staging=self._staging,
             workers=self._ties,
             report=observer.saved if self._rank == 0 else None,
         )
@@ -114,7 +115,7 @@ class Training:
             return self._run()
         finally:
             self._checkpoints.close()
-            self._staging.cleanup()
+            shutil.rmtree(self._staging, ignore_errors=True)
 
     def _run(self) -> Summary:
         config, begun = self._config, time.monotonic()
@@ -168,7 +169,7 @@ class Training:
         if found is None:
             return 0
         newest, directory = found
-        scratch = Path(self._staging.name) / "converted"
+        scratch = self._staging / "converted"
         self._strategy.read(directory, newest, scratch, self._ties.group)
         self._tokens_seen = newest.progress.tokens
         return newest.step
@@ -228,6 +229,14 @@ class Training:
         if self._workers > 1:
             dist.barrier()
         return f"{place}/model"
+
+
+def node_directory(workers: Workers) -> Path:
+    """A new directory of this node, the same for all of its workers: they share what one of them has fetched."""
+    name = f"multiverse-train-{workers.agree(uuid.uuid4().hex)[0]}"
+    directory = Path(tempfile.gettempdir()) / name
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory
 
 
 def fingerprint(config: TrainConfig, manifest: Manifest) -> str:

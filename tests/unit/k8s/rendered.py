@@ -30,7 +30,12 @@ def _text(folder: Path) -> str:
 
 def render(kustomization: str) -> list[Object]:
     """All objects of k8s/overlays/``kustomization``; a copy, to be changed at will."""
-    return list(yaml.load_all(_text(ROOT / "k8s/overlays" / kustomization), yaml.CSafeLoader))
+    return render_folder(ROOT / "k8s/overlays" / kustomization)
+
+
+def render_folder(folder: Path) -> list[Object]:
+    """All objects of the kustomization in ``folder``."""
+    return list(yaml.load_all(_text(folder), yaml.CSafeLoader))
 
 
 def everything() -> Iterator[tuple[str, Object]]:

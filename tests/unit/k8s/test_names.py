@@ -1,6 +1,8 @@
 """What the YAML names is what the code, the images and KubeRay know."""
 
+import os
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -12,8 +14,11 @@ from multiverse.curation.job.config import CurateConfig
 from multiverse.evaluation.accuracy.config import EvaluateConfig
 from multiverse.evaluation.speed.config import SpeedConfig
 from multiverse.training.config import TrainConfig
+from multiverse.training.plan import make_plan
 from tests.unit.k8s.rendered import (
+    KUSTOMIZATIONS,
     OVERLAYS,
+    ROOT,
     Object,
     all_pods,
     cluster_of,
@@ -22,6 +27,7 @@ from tests.unit.k8s.rendered import (
     pods,
     quantity,
     render,
+    render_folder,
     serve_config,
 )
 
@@ -100,6 +106,68 @@ def test_training_workers_fit_into_the_jobs_cluster(overlay: str) -> None:
     assert gpus == (wanted.count if wanted.use_gpu else 0)
 
 
+# Qwen2.5-7B's, of which no config.json is here.
+PARAMETERS = {"gpu": 7_615_616_512}
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "gpu-multi"])
+def test_training_has_room_for_what_its_workers_hold_and_write(overlay: str) -> None:
+    """Memory: the model in float32 for each worker of a pod. /tmp: a whole checkpoint, and the exported model."""
+    value, configuration = job_of(overlay, "train")
+    config = TrainConfig.of(yaml.safe_load(configuration["data"]["train.yaml"]))
+    parameters = PARAMETERS.get(overlay) or make_plan(config).parameters
+    (group,) = cluster_of(value)["workerGroupSpecs"]  # type: ignore[index]
+    pod = group["template"]["spec"]
+    resources = pod["containers"][0]["resources"]
+    workers = config.workers.count // group["replicas"]
+    assert workers * parameters * 4 * 1.1 < quantity(resources["limits"]["memory"])
+    (tmp,) = [volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"] if volume["name"] == "tmp"]
+    assert parameters * (12 + 2) * 1.1 < quantity(tmp)
+    assert resources["requests"]["ephemeral-storage"] == tmp
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "gpu-multi"])
+def test_quota_of_the_example_covers_each_job(root: Path, overlay: str) -> None:
+    """Kueue admits nothing that asks for a resource which the queue does not name."""
+    (queue,) = [
+        value
+        for value in yaml.safe_load_all((root / "k8s/examples/queue.yaml").read_text())
+        if value["kind"] == "ClusterQueue"
+    ]
+    (resources,) = queue["spec"]["resourceGroups"]
+    quota = {
+        flavor["name"].removeprefix("multiverse-"): {
+            r["name"]: quantity(r["nominalQuota"]) for r in flavor["resources"]
+        }
+        for flavor in resources["flavors"]
+    }
+    assert all(names.keys() == set(resources["coveredResources"]) for names in quota.values())
+    for job in JOBS:
+        (group,) = cluster_of(job_of(overlay, job)[0])["workerGroupSpecs"]  # type: ignore[index]
+        pod = group["template"]["spec"]
+        least = quota[pod["nodeSelector"]["multiverse/node-group"]]
+        for name, asked in pod["containers"][0]["resources"]["requests"].items():
+            assert group["replicas"] * quantity(asked) <= least[name], (job, name)
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "gpu-multi"])
+def test_training_starts_from_what_serving_reads_at_first_and_writes_what_others_read(overlay: str) -> None:
+    configurations = {job: yaml.safe_load(job_of(overlay, job)[1]["data"][f"{job}.yaml"]) for job in JOBS}
+    train = configurations["train"]
+    assert serve_config(service_of(overlay))["applications"][0]["args"]["model"] == train["model"]
+    assert not train["model"].startswith(train["out"])
+    assert (
+        configurations["evaluate"]["model"]["model"] == configurations["benchmark"]["model"] == f"{train['out']}/model"
+    )
+    assert configurations["curate"]["out"] == train["data"]["rows"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_answers_of_curations_llm_are_kept_on_the_volume(overlay: str) -> None:
+    config = CurateConfig.of(yaml.safe_load(job_of(overlay, "curate")[1]["data"]["curate.yaml"]))
+    assert config.llm.cache_dir == Path("/models/cache/curate")
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("job", ["evaluate", "benchmark"])
 def test_engines_fit_into_the_jobs_cluster(overlay: str, job: str) -> None:
@@ -172,6 +240,55 @@ def test_images_are_those_that_the_dockerfiles_make(root: Path) -> None:
     assert files == {"cpu", "gpu"}
 
 
+@pytest.mark.parametrize("image", ["cpu", "gpu"])
+def test_all_kustomizations_take_the_image_from_one_file(tmp_path: Path, image: str) -> None:
+    for folder in ("k8s", "dashboards"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    file = tmp_path / f"k8s/components/{image}/kustomization.yaml"
+    file.write_text(re.sub(r"newName: .+", "newName: here.example.com/mine", file.read_text()))
+    for kustomization in KUSTOMIZATIONS:
+        if kustomization.startswith("cpu") == (image == "cpu"):
+            objects = render_folder(tmp_path / "k8s/overlays" / kustomization)
+            images = {c["image"] for value in objects for _, pod in pods(value) for c in containers(pod)}
+            assert images == {"here.example.com/mine:0.1.0"}, kustomization
+
+
+def with_traces(overlay: str, folder: Path) -> list[Object]:
+    """The overlay's objects with ``components/traces``, by a kustomization in ``folder``."""
+    overlays, components = (
+        os.path.relpath(ROOT / "k8s" / name, folder.resolve()) for name in ("overlays", "components")
+    )
+    text = {"resources": [f"{overlays}/{overlay}"], "components": [f"{components}/traces"], "namespace": "multiverse"}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(text))
+    return render_folder(folder)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_traces_go_where_the_component_says(overlay: str, tmp_path: Path) -> None:
+    objects = {(value["kind"], value["metadata"]["name"]): value for value in with_traces(overlay, tmp_path)}
+    (name,) = (endpoints := objects["ConfigMap", "multiverse-traces"]["data"])
+    host = re.fullmatch(r"http://[\w-]+\.([\w-]+):(\d+)", endpoints[name])
+    for where, pod in [(where, pod) for where, pod in all_pods() if "submitter" not in where]:
+        (variable,) = [v for v in containers(pod)[0]["env"] if v["name"] == name]
+        wanted = {"name": "multiverse-traces", "key": name, "optional": True}
+        assert variable["valueFrom"]["configMapKeyRef"] == wanted, where
+    (rule,) = objects["NetworkPolicy", "traces"]["spec"]["egress"]
+    assert host is not None and rule["ports"] == [{"port": int(host[2]), "protocol": "TCP"}]
+    assert [to["namespaceSelector"]["matchLabels"] for to in rule["to"]] == [{"kubernetes.io/metadata.name": host[1]}]
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "gpu-multi"])
+def test_gateway_is_the_one_that_kuberay_looks_for_and_no_load_balancer(overlay: str) -> None:
+    """KubeRay 1.7 leaves a Gateway of its name alone whose class and listener are as it would write them."""
+    (gateway,) = [value for value in render(overlay) if value["kind"] == "Gateway"]
+    service = service_of(overlay)
+    assert gateway["metadata"]["name"] == f"{service['metadata']['name']}-gateway"
+    assert gateway["metadata"]["annotations"] == {"networking.istio.io/service-type": "ClusterIP"}
+    options = service["spec"]["upgradeStrategy"]["clusterUpgradeOptions"]
+    listeners = [{"name": "http", "protocol": "HTTP", "port": 80}]
+    assert gateway["spec"] == {"gatewayClassName": options["gatewayClassName"], "listeners": listeners}
+
+
 def test_ray_version_is_that_of_the_lock(root: Path) -> None:
     pin = re.search(r"^ray==(.+)$", (root / "requirements/cpu.lock").read_text(), re.MULTILINE)
     versions = {cluster_of(value)["rayVersion"] for _, value in of_kind("RayService", "RayJob", "RayCluster")}  # type: ignore[index]
@@ -187,7 +304,7 @@ def test_variables_are_read_by_somebody(root: Path) -> None:
         yaml.safe_load(job_of(overlay, "curate")[1]["data"]["curate.yaml"])["llm"]["key_env"] for overlay in OVERLAYS
     }
     assert named - OF_LIBRARIES - own == asked
-    assert own == {"MULTIVERSE_HOME", "AWS_ENDPOINT_URL_S3", "RAY_worker_niceness"}
+    assert own == {"MULTIVERSE_HOME", "AWS_ENDPOINT_URL_S3", "RAY_worker_niceness", "OTEL_EXPORTER_OTLP_ENDPOINT"}
 
 
 def test_secrets_and_their_keys_are_those_of_the_readme(root: Path) -> None:

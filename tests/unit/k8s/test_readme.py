@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from multiverse.config import AppConfig
 from multiverse.serving.api.schema import ChatBody
-from tests.unit.k8s.rendered import ROOT, containers, everything, pods, quantity, render, serve_config
+from multiverse.training.config import TrainConfig
+from tests.unit.k8s.rendered import OVERLAYS, ROOT, containers, everything, pods, quantity, render, serve_config
 
 TEXT = (ROOT / "k8s/README.md").read_text()
 COMMANDS = TEXT.replace("\\\n", " ")
@@ -32,6 +34,55 @@ def test_request_is_accepted_and_names_the_model_that_is_served() -> None:
     (service,) = [value for value in render("cpu") if value["kind"] == "RayService"]
     assert body.model == AppConfig.of(serve_config(service)["applications"][0]["args"]).name
     assert body.parallel.mode == "force"
+
+
+def test_request_on_gpus_names_the_models_that_are_served() -> None:
+    _, _, rest = TEXT.partition("`served_name`, ")
+    named = re.findall(r"`([^`]+)`", rest.partition(", as `model`")[0])
+    assert named == [
+        AppConfig.of(serve_config(value)["applications"][0]["args"]).name
+        for overlay in ("gpu", "gpu-multi")
+        for value in render(overlay)
+        if value["kind"] == "RayService"
+    ]
+
+
+def test_model_that_is_uploaded_is_the_one_that_is_served_and_trained() -> None:
+    (target,) = re.findall(r"aws s3 cp --recursive \S+ (\S+)", COMMANDS)
+    (service,) = [value for value in render("gpu") if value["kind"] == "RayService"]
+    (jobs,) = [value for value in render("gpu/jobs") if value["kind"] == "ConfigMap"]
+    assert target == AppConfig.of(serve_config(service)["applications"][0]["args"]).model
+    assert target == yaml.safe_load(jobs["data"]["train.yaml"])["model"]
+
+
+def test_configuration_of_the_development_command_reads_what_is_there(root: Path) -> None:
+    """Rows that a command made on the volume before, and a model of the overlay's image."""
+    (path,) = re.findall(r"--config (\S+)", COMMANDS)
+    config = TrainConfig.load(root / path)
+    assert f"multiverse tasks {config.data.rows} " in COMMANDS
+    assert config.model.startswith("builtin:") and "overlays/cpu/development" in COMMANDS
+
+
+def test_reports_are_where_evaluation_writes_them() -> None:
+    for overlay in OVERLAYS:
+        (jobs,) = [value for value in render(f"{overlay}/jobs") if value["kind"] == "ConfigMap"]
+        out = yaml.safe_load(jobs["data"]["evaluate.yaml"])["out"]
+        assert f"`{out}`" in TEXT or f"`cat {out}/report.md`" in TEXT
+
+
+def test_every_chart_is_installed_in_a_version_that_is_named() -> None:
+    installs = re.findall(r"helm install (\S+)(.*)", COMMANDS)
+    named = {name for name, rest in installs if re.search(r"--version \d+\.\d+\.\d+", rest)}
+    # Its operator's schemas are the same in all that are likely.
+    assert {name for name, _ in installs} - named == {"monitoring"} and len(named) == 5
+
+
+def test_sizes_of_training_are_those_of_the_overlays() -> None:
+    for overlay in ("gpu", "gpu-multi"):
+        (job,) = [v for v in render(f"{overlay}/jobs") if v["kind"] == "RayJob" and v["metadata"]["name"] == "train"]
+        requests = containers(dict(pods(job))["worker workers"])[0]["resources"]["requests"]
+        assert f"{quantity(requests['ephemeral-storage']) / 2**30:.0f} GiB for" in " ".join(TEXT.split())
+    assert f"{quantity(requests['memory']) / 2**30:.0f} GiB of memory for 32B" in " ".join(TEXT.split())
 
 
 def test_objects_that_commands_name_are_made() -> None:
@@ -69,8 +120,7 @@ def test_sum_of_the_requests_is_that_of_the_pods() -> None:
 
 def test_namespaces_are_those_of_the_policies() -> None:
     installed = set(re.findall(r"--namespace ([\w-]+)", COMMANDS))
-    assert installed == {"multiverse", "kuberay-system", "monitoring"}
+    of_policies = {"kuberay-system", "monitoring", "istio-system", "istio-ingress"}
+    assert installed == {"multiverse", "nvidia-device-plugin", "kueue-system", *of_policies}
     policies = json.dumps([value for _, value in everything() if value["kind"] == "NetworkPolicy"])
-    assert {"kuberay-system", "monitoring", "istio-system", "kube-system"} == set(
-        re.findall(r'"kubernetes.io/metadata.name": "([\w-]+)"', policies)
-    )
+    assert {"kube-system", *of_policies} == set(re.findall(r'"kubernetes.io/metadata.name": "([\w-]+)"', policies))

@@ -11,7 +11,8 @@ from multiverse.models.manifest import Manifest
 from multiverse.training.config import TrainConfig
 from multiverse.training.examples import Report
 from multiverse.training.observers import Curve
-from multiverse.training.run import Looked, train
+from multiverse.training.run import Looked, node_directory, train
+from multiverse.training.workers import Workers
 from tests.unit.training.tiny_run import tiny_config, tiny_model, write_rows
 
 
@@ -112,3 +113,18 @@ def test_no_usable_row_is_said(model: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="no row can be used: 1 rows: 0 kept"):
         train(config)
+
+
+def test_workers_of_a_node_share_one_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    two = [Workers(rank, 2, lambda value: ["first", "second"], lambda value: [value], None) for rank in range(2)]
+    assert node_directory(two[0]) == node_directory(two[1])
+    assert node_directory(Workers.alone()) != node_directory(Workers.alone())
+
+
+def test_a_run_leaves_no_directory_of_its_own(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    train(tiny_config(model, tmp_path, max_steps=1))
+    assert list(scratch.glob("multiverse-train-*")) == []
