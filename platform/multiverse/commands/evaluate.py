@@ -129,7 +129,9 @@ def run(config: Any, as_json: bool, on_ray: bool) -> None:
         connect(config.workers.count * config.workers.cpus)
         opener, recorder = asked_on_ray(config), build_ray(config.model.name)
     try:
-        evaluated = asyncio.run(evaluate(config, opener, recorder, _Terminal(), lambda line: typer.echo(line, err=True)))
+        evaluated = asyncio.run(
+            evaluate(config, opener, recorder, _Terminal(), lambda line: typer.echo(line, err=True))
+        )
     except StorageError as error:
         raise ValueError(str(error)) from error
     report, failed = write_report(evaluated, _command()), ""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from multiverse.commands import evaluate as command
-from multiverse.evaluation.accuracy.asking import AnswerError, Ask
+from multiverse.evaluation.accuracy.asking import AnswerError
 from multiverse.evaluation.accuracy.config import EndpointTarget, EvaluateConfig
 from multiverse.evaluation.accuracy.run import Evaluated, evaluate
 from multiverse.evaluation.accuracy.workers import Worker
@@ -38,5 +38,3 @@ def test_a_worker_without_a_key_says_so_and_ends_quietly(tmp_path: Path) -> None
     }
     worker.__del__()
     assert worker._responder is None
-
-

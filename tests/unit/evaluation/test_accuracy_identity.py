@@ -5,19 +5,23 @@ from pathlib import Path
 import httpx
 import pytest
 
+from multiverse.config import ConfigError
 from multiverse.evaluation.accuracy import endpoint
 from multiverse.evaluation.accuracy.asking import AnswerError, Ask, TargetError
 from multiverse.evaluation.accuracy.config import EndpointTarget, EngineTarget
 from multiverse.evaluation.accuracy.endpoint import EndpointResponder
 from multiverse.evaluation.accuracy.identity import fingerprint, identity
+from multiverse.evaluation.accuracy.run import evaluate
+from tests.unit.evaluation.accuracy_fakes import Told, config, opener, right
 
 MIB = 2**20
+CLIENT = httpx.AsyncClient
 
 
 def test_a_directory_is_known_by_its_files(tmp_path: Path) -> None:
-    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    weights, settings = tmp_path / "model.safetensors", tmp_path / "config.json"
     weights.write_bytes(bytes(40 * MIB))
-    config.write_text("{}")
+    settings.write_text("{}")
     (tmp_path / "README.md").write_text("a card")
     found = [fingerprint(str(tmp_path))]
     (tmp_path / "README.md").write_text("another card")
@@ -27,7 +31,7 @@ def test_a_directory_is_known_by_its_files(tmp_path: Path) -> None:
             file.seek(at)
             file.write(b"x" * (2 * MIB if at == 20 * MIB else 1))
         found.append(fingerprint(str(tmp_path)))
-    config.rename(tmp_path / "config2.json")
+    settings.rename(tmp_path / "config2.json")
     found.append(fingerprint(str(tmp_path)))
     assert len(set(found)) == len(found)
 
@@ -59,9 +63,8 @@ class Server:
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
-    client = httpx.AsyncClient
     transport = httpx.MockTransport(server)
-    monkeypatch.setattr(endpoint.httpx, "AsyncClient", lambda **values: client(transport=transport))
+    monkeypatch.setattr(endpoint.httpx, "AsyncClient", lambda **values: CLIENT(transport=transport))
 
 
 async def test_a_server_is_known_by_the_model_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,6 +73,20 @@ async def test_a_server_is_known_by_the_model_that_it_has(monkeypatch: pytest.Mo
     assert await identity(target) == {"model": "served", "root": "/models/1"}
     serve(monkeypatch, Server([]))
     assert await identity(target.model_copy(update={"model": "named"})) == {"model": "named", "root": None}
+
+
+async def test_the_run_says_which_model_answers_and_goes_on_with_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = config(tmp_path, model={"base_url": "http://127.0.0.1:1/v1"})
+    answering = opener(made, **{"127.0.0.1:1": Told(right(40))})
+    said: list[str] = []
+    serve(monkeypatch, Server([{"id": "one"}]))
+    await evaluate(made, answering, say=said.append)
+    assert said == ["model: one answers at http://127.0.0.1:1/v1"]
+    serve(monkeypatch, Server([{"id": "other"}]))
+    with pytest.raises(ConfigError, match=r"sides\.model\.model is 'one' there and 'other' here"):
+        await evaluate(made, answering)
 
 
 @pytest.mark.parametrize("status", [400, 422])

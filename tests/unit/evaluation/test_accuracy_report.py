@@ -134,7 +134,6 @@ async def test_the_report_says_how_it_came_about(tmp_path: Path) -> None:
     assert report["facts"]["machine"]["cores"] >= 1
     assert report["sampling"]["seeds"] == [0]
     assert report["configuration"] == found.config.model_dump(mode="json")
-    assert report["sides"]["model"]["fingerprint"] is None
     assert '"backoff_seconds": 0.001' in text
     rows = (tmp_path / "report" / "rows.csv").read_text().splitlines()
     assert len(rows) == 41
@@ -176,7 +175,9 @@ async def test_a_budget_is_named_and_failed_answers_with_theirs(tmp_path: Path) 
 async def test_with_samples_the_difference_and_the_test_say_what_they_are_of(tmp_path: Path) -> None:
     write_report(await run(tmp_path, right(40), lambda ask: "Answer: no", samples=3))
     text = (tmp_path / "report.md").read_text()
-    assert "same items, of avg@3: +100.0 points (all items alike: the bootstrap cannot tell); by majority@3, only" in text
+    assert (
+        "same items, of avg@3: +100.0 points (all items alike: the bootstrap cannot tell); by majority@3, only" in text
+    )
     assert "| pass@1 | 100.0% (all items alike: the bootstrap cannot tell) | 0.0% (all" in text
 
 

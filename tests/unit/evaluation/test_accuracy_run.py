@@ -148,7 +148,7 @@ async def test_another_model_at_the_same_place_is_another_run(tmp_path: Path) ->
     await run(tmp_path / "run", again, model=model)
     assert again.asked == []
     weights.write_bytes(b"new")
-    with pytest.raises(ConfigError, match="holds another run: sides.model.fingerprint is '"):
+    with pytest.raises(ConfigError, match=r"holds another run: sides\.model\.fingerprint is '"):
         await run(tmp_path / "run", Told(right(40)), model=model)
 
 
@@ -165,7 +165,7 @@ async def test_fields_of_a_side_that_only_one_has_are_another_run(tmp_path: Path
 @pytest.mark.parametrize("content", ["{}", "[]", "{", '{"sides": {}, "suites": 3}'])
 async def test_a_state_that_is_none_is_said_plainly(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(ConfigError, match="run.json is no state of a run"):
+    with pytest.raises(ConfigError, match=r"run\.json is no state of a run"):
         await run(tmp_path, Told(right(40)))
 
 
@@ -194,7 +194,7 @@ async def test_an_answer_to_another_question_is_asked_for_again(tmp_path: Path) 
     await run(tmp_path / "run", answer, suites=suites("first"))
     asked = len(answer.asked)
     found = await run(tmp_path / "run", answer, suites=suites("second"))
-    assert [ask.question for ask in answer.asked[asked:]] == [f"{n} and 2" for n in range(5)]
+    assert [ask.question.partition("\n")[0] for ask in answer.asked[asked:]] == [f"{n} and 2" for n in range(5)]
     assert figures(found)["gsm8k"]["sides"]["model"]["pass@1"]["value"] == 1.0
 
 
@@ -272,19 +272,15 @@ async def test_quantiles_of_the_others_lengths_become_budgets_and_stay(tmp_path:
 
 
 async def test_quantiles_are_of_the_items_and_samples_of_this_run(tmp_path: Path) -> None:
-    order = list(right_answers(40))
+    few = right_answers(20)
 
     def answer(ask: Ask) -> Response:
-        length = 10 if order.index(ask.question) < 20 and not ask.sample else 1000
+        length = 10 if ask.question in few and not ask.sample else 1000
         return Response("Answer: no", "stop", length, length, 0.0)
 
     await run(tmp_path, Told(answer), samples=2, temperature=0.5)
-    kept = {item.id for item in (await run(tmp_path, Told(answer), 20, temperature=0.5)).questions[0].items}
-    assert len(kept) == 20
     found = await run(tmp_path, Told(answer), 20, temperature=0.5, budgets=["100%"])
-    lengths = [record.critical_path or 0 for record in found.records["model"].values() if record.budget is None]
-    assert list(found.budgets["generated"]) == [max(lengths)]
-    assert max(lengths) < 1000
+    assert found.budgets == {"generated": {10: "100%"}}
 
 
 async def test_what_ended_by_itself_within_a_budget_is_not_asked_for_again(tmp_path: Path) -> None:

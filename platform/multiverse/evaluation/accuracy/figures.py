@@ -175,7 +175,7 @@ def failures(run: Evaluated) -> list[dict[str, Any]]:
 
 def described(target: Target, identity: Mapping[str, Any]) -> dict[str, Any]:
     """A side, for people: where it is, which model that is, and what it is asked with."""
-    essence = target.essence() | identity
+    essence = target.essence() | dict(identity)
     found: dict[str, Any] = without_secrets({name: value for name, value in essence.items() if value not in (None, "")})
     return {"name": target.name} | found
 

@@ -121,8 +121,8 @@ def _suite(suite: str, found: Mapping[str, Any], names: Mapping[str, str], k: in
     if (points := found.get("difference")) is not None:
         average, most = ("", "") if k == 1 else (f", of avg@{k}", f"by majority@{k}, ")
         parts.append(
-            f"First minus second on the same items{average}: {_points(points['points'])}; {most}only the first is right "
-            f"on {points['only_first']}, only the second on {points['only_second']} (McNemar, exact: "
+            f"First minus second on the same items{average}: {_points(points['points'])}; {most}only the first is "
+            f"right on {points['only_first']}, only the second on {points['only_second']} (McNemar, exact: "
             f"p = {points['p_value']:.3g})."
         )
     for side, rows in found.get("groups", {}).items():

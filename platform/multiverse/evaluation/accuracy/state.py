@@ -31,11 +31,11 @@ class State:
         questions: Sequence[Questions],
         identities: Mapping[str, Mapping[str, Any]],
     ) -> "State":
-        """identities: of the sides' models. Raises ConfigError, naming what differs, where ``out`` holds another run."""
+        """identities: of the sides' models. Raises ConfigError, naming what differs, where ``out`` has another run."""
         path = out / RUN
         values = _read(path) if path.exists() else {"sides": {}, "suites": {}, "budgets": {}}
         wanted = {
-            "sides": {side: target.essence() | identities[side] for side, target in config.sides.items()},
+            "sides": {side: target.essence() | dict(identities[side]) for side, target in config.sides.items()},
             "suites": {suite.suite: _essence(suite) for suite in questions},
             "sampling": {
                 "seed": config.seed,
