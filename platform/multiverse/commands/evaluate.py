@@ -48,7 +48,7 @@ SpeedPairs = Annotated[
     typer.Option("--speed-pairs", min=0, help="With --against: tasks that both engines answer one at a time."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of answers and report; a run goes on from there.")]
-Report = Annotated[Path | None, typer.Option("--report", help="Another folder for the report alone.")]
+Report = Annotated[Path | None, typer.Option("--report", help="Another folder for the report and its rows.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 
 
@@ -115,6 +115,7 @@ def _default_out(model: str, against: str | None) -> str:
 
 def run(config: Any, as_json: bool, on_ray: bool) -> None:
     """Raises ValueError and OSError for what the user can put right."""
+    from multiverse.evaluation.accuracy.asking import AnswerError
     from multiverse.evaluation.accuracy.report import MARKDOWN, side_names, write_report
     from multiverse.evaluation.accuracy.run import evaluate
     from multiverse.storage import StorageError
@@ -128,19 +129,25 @@ def run(config: Any, as_json: bool, on_ray: bool) -> None:
         connect(config.workers.count * config.workers.cpus)
         opener, recorder = asked_on_ray(config), build_ray(config.model.name)
     try:
-        evaluated = asyncio.run(evaluate(config, opener, recorder, _Terminal()))
+        evaluated = asyncio.run(
+            evaluate(config, opener, recorder, _Terminal(), lambda line: typer.echo(line, err=True))
+        )
     except StorageError as error:
         raise ValueError(str(error)) from error
-    speed = None
+    report, failed = write_report(evaluated, _command()), ""
     if config.speed_pairs:
         from multiverse.evaluation.accuracy.pairs import measure_pairs
 
-        speed = asyncio.run(measure_pairs(config))
-    report = write_report(evaluated, _command(), speed)
+        try:
+            report = write_report(evaluated, _command(), asyncio.run(measure_pairs(config)))
+        except (AnswerError, ValueError) as error:
+            failed = str(error)
     _show(report, side_names(evaluated))
     typer.echo(f"see {Path(config.report or config.out) / MARKDOWN}")
     if as_json:
         typer.echo(json.dumps(report))
+    if failed:
+        raise ValueError(f"the report has no speed, as the pairs could not be measured: {failed}")
 
 
 def job() -> None:

@@ -46,7 +46,7 @@ def load(location: str) -> Report:
         values = json.loads(folder.read(FILE))
         kind = values["kind"]
         sections = {name: values[name] for name in SECTIONS[kind] if name in values}
-        facts = dict(_facts(values["facts"]))
+        facts = dict(_facts(_conditions(values) | values["facts"]))
     except FileNotFoundError:
         raise FileNotFoundError(f"{location} holds no {FILE}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
@@ -114,6 +114,15 @@ def _figures(value: Any, name: str = "") -> Iterator[tuple[str, Figure]]:
 
 def _join(name: str, part: str) -> str:
     return part if name in ("", *(section for some in SECTIONS.values() for section in some)) else f"{name}, {part}"
+
+
+def _conditions(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What an evaluation asked, and how: figures of different questions are not alike."""
+    asked = {
+        name: {key: suite[key] for key in ("sha256", "max_tokens") if key in suite}
+        for name, suite in values.get("suites", {}).items()
+    }
+    return {"sampling": values.get("sampling", {}), "suites": asked}
 
 
 def _facts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

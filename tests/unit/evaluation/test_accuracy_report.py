@@ -1,12 +1,14 @@
 """Figures and reports, from answers whose figures are known beforehand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from multiverse.evaluation.accuracy.asking import Ask, Response
+from multiverse.evaluation.accuracy.asking import AnswerError, Ask, Response
+from multiverse.evaluation.accuracy.config import EndpointTarget
 from multiverse.evaluation.accuracy.figures import figures
 from multiverse.evaluation.accuracy.majority import majority_is_right
 from multiverse.evaluation.accuracy.records import Record
@@ -113,6 +115,8 @@ async def test_budgets_have_a_mean_difference_over_all_of_them(tmp_path: Path) -
     report = write_report(run_)
     text = (tmp_path / "report.md").read_text()
     assert "| 50 | 50.0% (35.0% to 65.0%) |" in text
+    assert "| budget | ours | theirs | forced, ours | forced, theirs | failed, ours | failed, theirs |" in text
+    assert "| 100.0% | 100.0% | 0 | 0 | +25.0 points" in text
     assert "Mean difference over the budgets: +12.5 points" in text
     assert json.loads((tmp_path / "report.json").read_text()) == report
     assert (tmp_path / "generated-budgets.png").read_bytes().startswith(b"\x89PNG")
@@ -129,10 +133,52 @@ async def test_the_report_says_how_it_came_about(tmp_path: Path) -> None:
     assert set(report["facts"]) == {"date", "python", "versions", "code", "machine"}
     assert report["facts"]["machine"]["cores"] >= 1
     assert report["sampling"]["seeds"] == [0]
-    rows = (tmp_path / "run" / "rows.csv").read_text().splitlines()
+    assert report["configuration"] == found.config.model_dump(mode="json")
+    assert '"backoff_seconds": 0.001' in text
+    rows = (tmp_path / "report" / "rows.csv").read_text().splitlines()
     assert len(rows) == 41
     assert "answer line" in rows[1]
-    assert not (tmp_path / "report" / "rows.csv").exists()
+    assert not (tmp_path / "run" / "rows.csv").exists()
+
+
+async def test_keys_in_further_fields_of_requests_are_in_no_report(tmp_path: Path) -> None:
+    found = await run(tmp_path, right(40))
+    server = EndpointTarget.model_validate(
+        {"base_url": "http://h/v1", "key_env": "KEY", "extra_body": {"x": [{"api_key": "sk-1"}], "token": "sk-2"}}
+    )
+    config = found.config.model_copy(update={"model": server})
+    report = write_report(replace(found, config=config, identities={"model": {"model": "served"}}))
+    assert report["configuration"]["model"]["extra_body"] == {"x": [{"api_key": "..."}], "token": "..."}
+    assert (report["sides"]["model"]["model"], report["configuration"]["model"]["key_env"]) == ("served", "KEY")
+    assert report["configuration"]["answer_tokens"] == 64
+    assert all("sk-" not in (tmp_path / name).read_text() for name in ("report.md", "report.json"))
+
+
+async def test_a_budget_is_named_and_failed_answers_with_theirs(tmp_path: Path) -> None:
+    order = list(TASKS)
+
+    def theirs(ask: Ask) -> Response:
+        if ask.budget is not None and order.index(ask.question) < 3:
+            raise AnswerError("HTTP 500: out of order", retryable=False)
+        return structured(TASKS[ask.question], finish="length" if ask.budget else "stop")
+
+    found = await run(tmp_path, right(40), theirs, budgets=["25%", 3000])
+    write_report(found)
+    text = (tmp_path / "report.md").read_text()
+    assert "| 100: 25 % quantile of theirs's lengths | " in text
+    assert "\n| 3000 | " in text
+    row = next(line for line in text.splitlines() if line.startswith("| 100: "))
+    assert row.split(" | ")[5:7] == ["0", "3"]
+    assert "| theirs | generated | " in text and " | 0 | 100 | 1 | HTTP 500: out of order |" in text
+
+
+async def test_with_samples_the_difference_and_the_test_say_what_they_are_of(tmp_path: Path) -> None:
+    write_report(await run(tmp_path, right(40), lambda ask: "Answer: no", samples=3))
+    text = (tmp_path / "report.md").read_text()
+    assert (
+        "same items, of avg@3: +100.0 points (all items alike: the bootstrap cannot tell); by majority@3, only" in text
+    )
+    assert "| pass@1 | 100.0% (all items alike: the bootstrap cannot tell) | 0.0% (all" in text
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,66 @@ async def test_another_run_does_not_go_on_in_its_folder(tmp_path: Path, change: 
     assert message in str(caught.value)
 
 
+async def test_another_model_at_the_same_place_is_another_run(tmp_path: Path) -> None:
+    weights = tmp_path / "ours" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"old")
+    model = str(weights.parent)
+    await run(tmp_path / "run", Told(right(40)), model=model)
+    again = Told(right(40))
+    await run(tmp_path / "run", again, model=model)
+    assert again.asked == []
+    weights.write_bytes(b"new")
+    with pytest.raises(ConfigError, match=r"holds another run: sides\.model\.fingerprint is '"):
+        await run(tmp_path / "run", Told(right(40)), model=model)
+
+
+async def test_fields_of_a_side_that_only_one_has_are_another_run(tmp_path: Path) -> None:
+    await run(tmp_path, Told(right(40)))
+    path = tmp_path / "run.json"
+    values = json.loads(path.read_text())
+    del values["sides"]["model"]["logits_processors"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match=r"sides.model.logits_processors is None there and \[\] here"):
+        await run(tmp_path, Told(right(40)))
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"sides": {}, "suites": 3}'])
+async def test_a_state_that_is_none_is_said_plainly(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"run\.json is no state of a run"):
+        await run(tmp_path, Told(right(40)))
+
+
+async def test_stored_texts_are_graded_anew_and_what_changes_is_kept(tmp_path: Path) -> None:
+    await run(tmp_path, Told(right(40)))
+    path = tmp_path / "answers-model.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line | {"correct": False, "reference": "?"}) + "\n" for line in lines))
+    again = Told(right(40))
+    found = await run(tmp_path, again)
+    assert (side(found)["pass@1"]["value"], again.asked) == (1.0, [])
+    assert "?" not in {record.reference for record in found.records["model"].values()}
+    assert len(path.read_text().splitlines()) == 80
+
+
+async def test_an_answer_to_another_question_is_asked_for_again(tmp_path: Path) -> None:
+    rows = [{"first": f"{n} and 1", "second": f"{n} and 2", "answer": f"#### {n}", "id": str(n)} for n in range(6)]
+    rows[5]["second"] = rows[5]["first"]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def suites(column: str) -> list[dict[str, Any]]:
+        return [{"name": "gsm8k", "source": str(path), "columns": {"question": column}}]
+
+    answer = Told(lambda ask: f"\\boxed{{{ask.question.split()[0]}}}")
+    await run(tmp_path / "run", answer, suites=suites("first"))
+    asked = len(answer.asked)
+    found = await run(tmp_path / "run", answer, suites=suites("second"))
+    assert [ask.question.partition("\n")[0] for ask in answer.asked[asked:]] == [f"{n} and 2" for n in range(5)]
+    assert figures(found)["gsm8k"]["sides"]["model"]["pass@1"]["value"] == 1.0
+
+
 async def test_two_runs_do_not_write_the_same_file(tmp_path: Path) -> None:
     with open_results(tmp_path / "answers-model.jsonl"), pytest.raises(RecordsError, match="another run writes there"):
         await run(tmp_path, Told(right(40)))
@@ -205,10 +265,22 @@ async def test_quantiles_of_the_others_lengths_become_budgets_and_stay(tmp_path:
     ours, theirs = Told(right(40)), Told(slow)
     made = config(tmp_path, against="theirs", budgets=["25%", "100%", 7])
     found = await evaluate(made, opener(made, ours=ours, theirs=theirs))
-    assert found.budgets == {"generated": (7, 108, 400)}
+    assert found.budgets == {"generated": {7: "", 108: "25%", 400: "100%"}}
     assert {ask.budget for ask in theirs.asked} == {None, 7, 108}
     again = await evaluate(made, opener(made, ours=Told(right(40)), theirs=Told(right(40))))
     assert again.budgets == found.budgets
+
+
+async def test_quantiles_are_of_the_items_and_samples_of_this_run(tmp_path: Path) -> None:
+    few = right_answers(20)
+
+    def answer(ask: Ask) -> Response:
+        length = 10 if ask.question in few and not ask.sample else 1000
+        return Response("Answer: no", "stop", length, length, 0.0)
+
+    await run(tmp_path, Told(answer), samples=2, temperature=0.5)
+    found = await run(tmp_path, Told(answer), 20, temperature=0.5, budgets=["100%"])
+    assert found.budgets == {"generated": {10: "100%"}}
 
 
 async def test_what_ended_by_itself_within_a_budget_is_not_asked_for_again(tmp_path: Path) -> None:
@@ -233,7 +305,7 @@ async def test_what_ended_by_itself_within_a_budget_is_not_asked_for_again(tmp_p
 async def test_a_suite_may_have_budgets_of_its_own(tmp_path: Path) -> None:
     told = Told(right(40))
     suites = [{"name": "generated", "count": 40, "budgets": [9]}]
-    assert (await run(tmp_path, told, suites=suites, budgets=[5])).budgets == {"generated": (9,)}
+    assert (await run(tmp_path, told, suites=suites, budgets=[5])).budgets == {"generated": {9: ""}}
     assert {ask.budget for ask in told.asked} == {None, 9}
 
 

@@ -57,6 +57,20 @@ def test_evaluations_keep_their_intervals_and_lists_their_names(tmp_path: Path) 
     assert str(report.figures["gsm8k, sides, first, pass@1"]) == "0.5 (0.4 to 0.6)"
 
 
+def test_evaluations_that_asked_otherwise_are_told_apart(tmp_path: Path) -> None:
+    sampling = {"seeds": [0], "temperature": 0.0}
+    first = EVALUATION | {"sampling": sampling}
+    other = json.loads(json.dumps(first))
+    other["sampling"]["seeds"] = [0, 1]
+    other["suites"]["gsm8k"] |= {"sha256": "cd", "max_tokens": 9}
+    _, facts = compare([load(write(tmp_path / "a", first)), load(write(tmp_path / "b", other))])
+    assert facts == [
+        {"fact": "sampling.seeds", "a": "[0]", "b": "[0, 1]"},
+        {"fact": "suites.gsm8k.sha256", "a": "ab", "b": "cd"},
+        {"fact": "suites.gsm8k.max_tokens", "a": "-", "b": "9"},
+    ]
+
+
 def test_figure_that_only_one_has_is_shown(tmp_path: Path) -> None:
     more = SPEED | {"figures": {"cells": 3.0}}
     figures, _ = compare([load(write(tmp_path / "a", SPEED)), load(write(tmp_path / "b", more))])

@@ -97,7 +97,8 @@ class EngineTarget(_Target):
 
         values = self.model_dump(mode="json", include={"kind", "model", "mode", "max_width", "max_depth"})
         values |= {"system": self.system, "suffix": self.suffix, "dtype": chosen(self.engine.dtype)}
-        return values | {"max_model_len": self.engine.max_model_len}
+        values |= {"max_model_len": self.engine.max_model_len}
+        return values | {"logits_processors": list(self.engine.logits_processors)}
 
 
 class EndpointTarget(_Target):
@@ -173,7 +174,7 @@ class EvaluateConfig(Configuration):
     against: AnyTarget | None = Field(None, description="Another model that answers the same.")
     suites: tuple[SuiteUse, ...] = Field((SuiteUse(name=GENERATED),), min_length=1)
     out: str = Field(min_length=1, description="A directory, for answers and report.")
-    report: str | None = Field(None, description="Another directory for the report alone.")
+    report: str | None = Field(None, description="Another directory for the report and its rows.")
     samples: int = Field(1, ge=1, le=256, description="Answers per item, each with a seed of its own.")
     seed: int = Field(0, ge=0, lt=2**62, description="Of the first sample, of generated tasks and of choices' order.")
     temperature: float | None = Field(None, ge=0, le=2, description="Default: 0 for one sample, 0.6 for several.")

@@ -64,6 +64,8 @@ class EndpointResponder:
         self._model = target.model or ""
         self.ours = False
         """Whether the server is Multiverse's, which takes budgets in positions."""
+        self._root: str | None = None
+        self._went_on = False
         self._http = httpx.AsyncClient(
             headers={} if self._key is None else {"Authorization": f"Bearer {self._key.get_secret_value()}"},
             timeout=httpx.Timeout(target.timeout_seconds, connect=_CONNECT_SECONDS),
@@ -102,7 +104,14 @@ class EndpointResponder:
                 there = f"has the models {', '.join(models)}" if models else "does not list its models"
                 raise TargetError(f"{url} {there}: name one, as in {url}#NAME")
             self._model = next(iter(models))
-        self.ours = models.get(self._model, {}).get("owned_by") == "multiverse"
+        entry = models.get(self._model, {})
+        self.ours = entry.get("owned_by") == "multiverse"
+        self._root = entry.get("root")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Who answers, once it runs: the model's name there and, where the server says so (vLLM), where it is from."""
+        return {"model": self._model, "root": self._root}
 
     async def answer(self, ask: Ask) -> Response:
         begun = time.perf_counter()
@@ -113,6 +122,7 @@ class EndpointResponder:
             return response
         end = closing(response.text, ask.graded_by)
         answered = await self._complete(*self._forcing(messages, ask, response.text, end))
+        self._went_on = True
         tail = answered.choices[0].message.text
         count = answered.usage.completion_tokens if answered.usage is not None else None
 
@@ -168,7 +178,7 @@ class EndpointResponder:
         except httpx.RequestError as error:
             raise AnswerError(f"the connection failed: {type(error).__name__}: {error}") from error
         if response.status_code != 200:
-            raise self._refused(response)
+            raise self._refused(response, "continue_final_message" in fields)
         try:
             completion = _Completion.model_validate_json(response.content)
         except ValidationError as error:
@@ -178,9 +188,14 @@ class EndpointResponder:
             raise AnswerError("the answer has no choices")
         return completion
 
-    def _refused(self, response: httpx.Response) -> Exception:
+    def _refused(self, response: httpx.Response, going_on: bool) -> Exception:
         status = response.status_code
         message = f"HTTP {status}: {self._complaint(response)}"
+        if going_on and status in (400, 422) and not self._went_on:  # once it has, it is the item's fault
+            return TargetError(
+                f"{self._target.base_url} does not go on with a message where a budget ends ({message}): "
+                "ask all models with `forcing: turn`"
+            )
         if status in (401, 402, 403, 404):
             return TargetError(f"{self._target.base_url}: {message}")
         after = response.headers.get("Retry-After", "")

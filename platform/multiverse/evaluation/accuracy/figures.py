@@ -1,8 +1,9 @@
 """The figures of a run, as JSON takes them, from its records."""
 
+import re
 import statistics as plain
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +15,8 @@ from multiverse.evaluation.statistics import average_at_k, compare, mcnemar, mea
 
 Items = Sequence[Sequence[Record]]
 """Per item its samples."""
+
+_SECRET = re.compile(r"(key|secret|password|authorization|(^|auth_|access_|api_)token)$", re.IGNORECASE)
 
 
 def figures(run: Evaluated) -> dict[str, Any]:
@@ -39,7 +42,7 @@ def _suite(run: Evaluated, suite: Questions) -> dict[str, Any]:
         found["groups"] = {side: groups(suite.items, items) for side, items in sides.items()}
     if budgets := run.budgets[suite.suite]:
         found["budgets"] = budget_figures(
-            {budget: {side: run.items(side, suite, budget) for side in sides} for budget in budgets}
+            {budget: {side: run.items(side, suite, budget) for side in sides} for budget in budgets}, budgets
         )
     return found
 
@@ -96,12 +99,12 @@ def difference(
     }
 
 
-def budget_figures(budgets: dict[int, dict[str, Items]]) -> dict[str, Any]:
-    """Per budget the accuracy of each side, and the mean difference over the budgets."""
+def budget_figures(budgets: Mapping[int, Mapping[str, Items]], quantiles: Mapping[int, str]) -> dict[str, Any]:
+    """Per budget the accuracy of each side, and the mean difference over the budgets. quantiles: "" for none."""
     rows = []
     differences: list[list[float]] = []
     for budget, sides in budgets.items():
-        row: dict[str, Any] = {"budget": budget}
+        row: dict[str, Any] = {"budget": budget, "quantile": quantiles[budget] or None}
         for side, items in sides.items():
             records = [record for item in items for record in item]
             row[side] = {
@@ -170,9 +173,18 @@ def failures(run: Evaluated) -> list[dict[str, Any]]:
     ]
 
 
-def described(target: Target) -> dict[str, Any]:
-    """A side, for people: where it is and what it is asked with."""
-    return {"name": target.name} | {name: value for name, value in target.essence().items() if value not in (None, "")}
+def described(target: Target, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """A side, for people: where it is, which model that is, and what it is asked with."""
+    essence = target.essence() | dict(identity)
+    found: dict[str, Any] = without_secrets({name: value for name, value in essence.items() if value not in (None, "")})
+    return {"name": target.name} | found
+
+
+def without_secrets(values: Any) -> Any:
+    """Further fields of requests may hold a key."""
+    if isinstance(values, Mapping):
+        return {name: "..." if _SECRET.search(str(name)) else without_secrets(value) for name, value in values.items()}
+    return [without_secrets(value) for value in values] if isinstance(values, list) else values
 
 
 def _share(values: Iterable[bool]) -> float:

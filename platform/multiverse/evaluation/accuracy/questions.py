@@ -26,6 +26,11 @@ class Question:
     splits: bool | None = None
     width: int | None = None
 
+    @property
+    def digest(self) -> str:
+        """Of the text: an answer to another one is none to this."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, slots=True)
 class Questions:

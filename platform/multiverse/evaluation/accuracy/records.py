@@ -23,7 +23,7 @@ class Record:
 
     answer, rule: what was extracted, and by which rule. note: why it could not be compared, "" if it was.
     valid: passes the strict parser and ended by itself, without a fallback. error: why there is no answer, "" if there
-    is one; then it counts as wrong.
+    is one; then it counts as wrong. question: the digest of what was asked.
     """
 
     suite: str
@@ -47,6 +47,7 @@ class Record:
     attempts: int = 0
     error: str = ""
     text: str = ""
+    question: str = ""
 
     @property
     def key(self) -> Key:

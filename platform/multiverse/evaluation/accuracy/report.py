@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from multiverse.evaluation.accuracy.figures import described, failures, figures
+from multiverse.evaluation.accuracy.figures import described, failures, figures, without_secrets
 from multiverse.evaluation.accuracy.plots import accuracy_by_budget, lengths
 from multiverse.evaluation.accuracy.run import Evaluated
 from multiverse.evaluation.facts import run_facts
 
 MARKDOWN, JSON, ROWS = "report.md", "report.json", "rows.csv"
 _LISTED = 20
+_ALIKE = "(all items alike: the bootstrap cannot tell)"
 _COLUMNS = (
     *("side", "suite", "item", "sample", "budget", "correct", "answer", "reference", "rule", "note", "finish"),
     *("tokens", "critical_path", "blocks", "width", "valid", "forced", "seconds", "attempts", "error"),
@@ -30,7 +31,8 @@ def write_report(run: Evaluated, command: str = "", speed: Mapping[str, Any] | N
     report: dict[str, Any] = {
         "kind": "evaluation",
         "command": command,
-        "sides": {side: described(target) for side, target in config.sides.items()},
+        "sides": {side: described(target, run.identities[side]) for side, target in config.sides.items()},
+        "configuration": without_secrets(config.model_dump(mode="json")),
         "sampling": {
             "samples": config.samples,
             "seeds": [config.seed + sample for sample in range(config.samples)],
@@ -54,7 +56,7 @@ def write_report(run: Evaluated, command: str = "", speed: Mapping[str, Any] | N
             (out / f"{suite.suite}-budgets.png").write_bytes(plot)
     (out / JSON).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / MARKDOWN).write_text(markdown(report, names), encoding="utf-8")
-    (Path(config.out) / ROWS).write_text(_rows(run), encoding="utf-8")
+    (out / ROWS).write_text(_rows(run), encoding="utf-8")
     return report
 
 
@@ -87,7 +89,7 @@ def markdown(report: Mapping[str, Any], names: Mapping[str, str]) -> str:
     if "speed" in report:
         parts += ["## One request at a time", _speed(report["speed"])]
     parts += _failures(report["failures"], names)
-    facts = {key: report[key] for key in ("sides", "sampling", "commits", "facts")}
+    facts = {key: report[key] for key in ("configuration", "sides", "sampling", "commits", "facts")}
     parts += ["## Configuration and machine", f"```json\n{json.dumps(facts, indent=1, ensure_ascii=False)}\n```"]
     return "\n\n".join(parts) + "\n"
 
@@ -117,9 +119,10 @@ def _suite(suite: str, found: Mapping[str, Any], names: Mapping[str, str], k: in
     ]
     parts.append(_table(("", *(names[side] for side in sides)), lines))
     if (points := found.get("difference")) is not None:
+        average, most = ("", "") if k == 1 else (f", of avg@{k}", f"by majority@{k}, ")
         parts.append(
-            f"First minus second on the same items: {_points(points['points'])}; only the first is right on "
-            f"{points['only_first']}, only the second on {points['only_second']} (McNemar, exact: "
+            f"First minus second on the same items{average}: {_points(points['points'])}; {most}only the first is "
+            f"right on {points['only_first']}, only the second on {points['only_second']} (McNemar, exact: "
             f"p = {points['p_value']:.3g})."
         )
     for side, rows in found.get("groups", {}).items():
@@ -133,11 +136,14 @@ def _suite(suite: str, found: Mapping[str, Any], names: Mapping[str, str], k: in
 
 def _budgets(suite: str, found: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     sides = [side for side in names if side in found["rows"][0]]
-    head = ["budget", *(names[side] for side in sides), *(f"forced, {names[side]}" for side in sides)]
+    head = ["budget", *(f"{what}{names[side]}" for what in ("", "forced, ", "failed, ") for side in sides)]
+    measured = list(names.values())[-1]
     lines = []
     for row in found["rows"]:
-        line = [str(row["budget"]), *(_estimate(row[side]["accuracy"]) for side in sides)]
+        quantile = row["quantile"] and f": {row['quantile'].replace('%', ' %')} quantile of {measured}'s lengths"
+        line = [f"{row['budget']}{quantile or ''}", *(_estimate(row[side]["accuracy"]) for side in sides)]
         line += [_percent(row[side]["forced"]) for side in sides]
+        line += [str(row[side]["failed"]) for side in sides]
         lines.append((*line, _points(row["points"])) if "points" in row else tuple(line))
     if "points" in found["rows"][0]:
         head.append("difference")
@@ -155,12 +161,14 @@ def _budgets(suite: str, found: Mapping[str, Any], names: Mapping[str, str]) -> 
 def _failures(failed: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
     if not failed:
         return []
-    lines = [
-        (names[entry["side"]], entry["suite"], entry["item"], str(entry["attempts"]), _cell(entry["reason"]))
-        for entry in failed[:_LISTED]
-    ]
+    lines = []
+    for entry in failed[:_LISTED]:
+        budget = "-" if entry["budget"] is None else str(entry["budget"])
+        which = (names[entry["side"]], entry["suite"], entry["item"], str(entry["sample"]), budget)
+        lines.append((*which, str(entry["attempts"]), _cell(entry["reason"])))
+    head = ("model", "suite", "item", "sample", "budget", "attempts", "reason")
     more = [f"... and {len(failed) - _LISTED} more, in `report.json`."] if len(failed) > _LISTED else []
-    return ["## Failed items", _table(("model", "suite", "item", "attempts", "reason"), lines), *more]
+    return ["## Failed items", _table(head, lines), *more]
 
 
 def _speed(speed: Mapping[str, Any]) -> str:
@@ -180,11 +188,16 @@ def _estimate(found: Mapping[str, float]) -> str:
 
 
 def _interval(found: Mapping[str, float]) -> str:
-    return f"({found['low']:.1%} to {found['high']:.1%})"
+    return _ALIKE if _no_width(found) else f"({found['low']:.1%} to {found['high']:.1%})"
 
 
 def _points(found: Mapping[str, float]) -> str:
-    return f"{found['value']:+.1f} points ({found['low']:+.1f} to {found['high']:+.1f})"
+    interval = _ALIKE if _no_width(found) else f"({found['low']:+.1f} to {found['high']:+.1f})"
+    return f"{found['value']:+.1f} points {interval}"
+
+
+def _no_width(found: Mapping[str, float]) -> bool:
+    return found["high"] - found["low"] < 1e-9
 
 
 def _percent(value: float | None) -> str:

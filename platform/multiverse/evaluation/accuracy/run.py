@@ -3,14 +3,15 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from multiverse.evaluation.accuracy.answering import Outcome, Patience, answers, open_responder
 from multiverse.evaluation.accuracy.asking import Ask, Responder
-from multiverse.evaluation.accuracy.config import EvaluateConfig, Target
-from multiverse.evaluation.accuracy.grading import graded
+from multiverse.evaluation.accuracy.config import EndpointTarget, EvaluateConfig, Target
+from multiverse.evaluation.accuracy.grading import grade_anew, graded
+from multiverse.evaluation.accuracy.identity import identity
 from multiverse.evaluation.accuracy.majority import majority_is_right
 from multiverse.evaluation.accuracy.questions import Question, Questions, load_questions
 from multiverse.evaluation.accuracy.records import Key, Record, Results, open_results
@@ -44,18 +45,19 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A run that is whole. records: by side and key. budgets: of each suite, in positions.
+    """A run that is whole. records: by side and key. budgets: of each suite, in positions, with their quantiles or "".
 
     majorities: by side and (suite, item), whether most samples agree on the right answer. commits: of the code that
-    worked on it.
+    worked on it. identities: of the sides' models.
     """
 
     config: EvaluateConfig
     questions: tuple[Questions, ...]
     records: Mapping[str, Mapping[Key, Record]]
-    budgets: Mapping[str, tuple[int, ...]]
+    budgets: Mapping[str, Mapping[int, str]]
     majorities: Mapping[str, Mapping[tuple[str, str], bool]]
     commits: tuple[str, ...] = ()
+    identities: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def items(self, side: str, suite: Questions, budget: int | None = None) -> list[list[Record]]:
         """The records of each item of a suite, in their order, one per sample."""
@@ -71,20 +73,28 @@ async def evaluate(
     opener: Opener | None = None,
     recorder: Recorder | None = None,
     tell: Callable[[Progress], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Evaluated:
     """Ask what is not answered yet, and answers that failed once more. All of it is kept under ``config.out``.
 
-    opener: who gets the answers; default: this process. Raises ValueError (ConfigError, SuiteError, RecordsError,
-    TargetError) and StorageError with a message for the user; what is answered by then stays.
+    opener: who gets the answers; default: this process. say: is told which model answers at an address. Raises
+    ValueError (ConfigError, SuiteError, RecordsError, TargetError) and StorageError with a message for the user; what
+    is answered by then stays.
     """
     out = Path(config.out)
     questions = tuple(load_questions(use, config.seed) for use in config.suites)
-    state = State.open(out, config, questions)
+    identities = {side: await identity(target) for side, target in config.sides.items()}
+    for side, target in config.sides.items():
+        if isinstance(target, EndpointTarget):
+            say(f"{side}: {identities[side]['model']} answers at {target.base_url}")
+    state = State.open(out, config, questions, identities)
     grader = Grader()
-    budgets: dict[str, tuple[int, ...]] = {}
+    budgets: dict[str, dict[int, str]] = {}
     try:
         with ExitStack() as files:
             results = {side: files.enter_context(open_results(out / f"answers-{side}.jsonl")) for side in config.sides}
+            for kept in results.values():
+                await grade_anew(kept, questions, grader)
             # Budgets may be quantiles of the other model's lengths: it comes first.
             for side in reversed(list(config.sides)):
                 async with AsyncExitStack() as stack:
@@ -92,12 +102,15 @@ async def evaluate(
                     meter = _Meters(recorder, config, questions)
                     await asking.ask({suite.suite: [None] for suite in questions}, meter, tell)
                     if not budgets:
-                        known = results[side].records
                         budgets = {
-                            suite.suite: state.budgets(suite.suite, _budgets(config, suite), known)
+                            suite.suite: state.budgets(
+                                suite.suite,
+                                _budgets(config, suite),
+                                [results[side].records[_key(ask)] for ask in _asks(config, suite, (None,))],
+                            )
                             for suite in questions
                         }
-                    await asking.ask(budgets, meter, tell)
+                    await asking.ask({suite: list(found) for suite, found in budgets.items()}, meter, tell)
             wanted = {_key(ask) for suite in questions for ask in _asks(config, suite, (None, *budgets[suite.suite]))}
             records = {
                 side: {key: record for key, record in found.records.items() if key in wanted}
@@ -106,7 +119,7 @@ async def evaluate(
         majorities = {side: await _majorities(config, questions, records[side], grader) for side in config.sides}
     finally:
         grader.close()
-    return Evaluated(config, questions, records, budgets, majorities, state.commits)
+    return Evaluated(config, questions, records, budgets, majorities, state.commits, identities)
 
 
 def here(config: EvaluateConfig) -> Opener:

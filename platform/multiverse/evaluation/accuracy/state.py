@@ -1,7 +1,7 @@
 """``run.json``: what a run's answers depend on, so that only the same run goes on in its folder."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from multiverse.config import ConfigError
 from multiverse.evaluation.accuracy.config import EvaluateConfig
 from multiverse.evaluation.accuracy.questions import Questions
-from multiverse.evaluation.accuracy.records import Key, Record
+from multiverse.evaluation.accuracy.records import Record
 from multiverse.evaluation.facts import run_facts
 
 RUN = "run.json"
@@ -24,14 +24,18 @@ class State:
         self._values = values
 
     @classmethod
-    def open(cls, out: Path, config: EvaluateConfig, questions: Sequence[Questions]) -> "State":
-        """Raises ConfigError, naming what differs, where ``out`` holds another run."""
+    def open(
+        cls,
+        out: Path,
+        config: EvaluateConfig,
+        questions: Sequence[Questions],
+        identities: Mapping[str, Mapping[str, Any]],
+    ) -> "State":
+        """identities: of the sides' models. Raises ConfigError, naming what differs, where ``out`` has another run."""
         path = out / RUN
-        values: dict[str, Any] = {"sides": {}, "suites": {}, "budgets": {}}
-        if path.exists():
-            values = json.loads(path.read_text(encoding="utf-8"))
+        values = _read(path) if path.exists() else {"sides": {}, "suites": {}, "budgets": {}}
         wanted = {
-            "sides": {side: target.essence() for side, target in config.sides.items()},
+            "sides": {side: target.essence() | dict(identities[side]) for side, target in config.sides.items()},
             "suites": {suite.suite: _essence(suite) for suite in questions},
             "sampling": {
                 "seed": config.seed,
@@ -40,7 +44,7 @@ class State:
                 "answer_tokens": config.answer_tokens,
             },
         }
-        if differs := _difference(values, wanted):
+        if path.exists() and (differs := _difference(values, wanted)):
             raise ConfigError(f"{out} holds another run: {differs}; choose another --out")
         code = run_facts()["code"]
         commit = f"{code['commit']}{' with changes' if code['changed'] else ''}"
@@ -52,19 +56,23 @@ class State:
         state._save()
         return state
 
-    def budgets(self, suite: str, configured: Sequence[int | str], records: Mapping[Key, Record]) -> tuple[int, ...]:
-        """The configured budgets in positions, rising. Quantiles are of ``records``, once: a run that goes on has them.
+    def budgets(self, suite: str, configured: Sequence[int | str], records: Iterable[Record]) -> dict[int, str]:
+        """The configured budgets in positions, rising, and the quantiles that they are, "" for none.
 
-        Raises ConfigError where nothing is known of how long answers are.
+        Quantiles are of ``records``, once: a run that goes on has them. Raises ConfigError where nothing is known of
+        how long answers are.
         """
         known: dict[str, int] = self._values["budgets"].setdefault(suite, {})
-        found: set[int] = set()
+        found: dict[int, str] = {}
         for budget in configured:
-            if isinstance(budget, str) and budget not in known:
+            if isinstance(budget, int):
+                found.setdefault(budget, "")
+                continue
+            if budget not in known:
                 known[budget] = _quantile(suite, budget, records)
                 self._save()
-            found.add(known[budget] if isinstance(budget, str) else budget)
-        return tuple(sorted(found))
+            found[known[budget]] = ", ".join(filter(None, (found.get(known[budget]), budget)))
+        return dict(sorted(found.items()))
 
     @property
     def commits(self) -> tuple[str, ...]:
@@ -83,24 +91,40 @@ def _essence(suite: Questions) -> dict[str, Any]:
     return {"sha256": suite.sha256 if suite.from_file else None, "max_tokens": suite.max_tokens}
 
 
-def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any], path: str = "") -> str:
-    """The first value of both that is not the same; "" if there is none."""
-    for name in (name for name in wanted if name in there):
-        old, new, where = there[name], wanted[name], f"{path}{name}"
+def _read(path: Path) -> dict[str, Any]:
+    """Raises ConfigError for a file that is no state of a run."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is no state of a run: {error}") from error
+    for name in ("sides", "suites", "sampling", "budgets"):
+        if not isinstance(values, dict) or not isinstance(values.get(name), dict):
+            raise ConfigError(f"{path} is no state of a run: it has no {name}")
+    return values
+
+
+def _difference(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The first value that is not the same; "" if there is none. Sides and suites of one of them may be added."""
+    for section in ("sides", "suites"):
+        for name in (name for name in wanted[section] if name in there[section]):
+            if found := _unequal(there[section][name], wanted[section][name], f"{section}.{name}."):
+                return found
+    return _unequal(there["sampling"], wanted["sampling"], "sampling.")
+
+
+def _unequal(there: Mapping[str, Any], wanted: Mapping[str, Any], path: str) -> str:
+    for name in {**wanted, **there}:
+        old, new, where = there.get(name), wanted.get(name), f"{path}{name}"
         if isinstance(old, dict) and isinstance(new, dict):
-            if found := _difference(old, new, f"{where}."):
+            if found := _unequal(old, new, f"{where}."):
                 return found
         elif old != new:
             return f"{where} is {old!r} there and {new!r} here"
     return ""
 
 
-def _quantile(suite: str, budget: str, records: Mapping[Key, Record]) -> int:
-    lengths = [
-        record.critical_path
-        for (name, _, _, limit), record in records.items()
-        if name == suite and limit is None and record.critical_path
-    ]
+def _quantile(suite: str, budget: str, records: Iterable[Record]) -> int:
+    lengths = [record.critical_path for record in records if record.critical_path]
     if not lengths:
         raise ConfigError(f"budgets has {budget}: no answer to {suite} has a known length")
     return max(1, round(float(np.quantile(lengths, int(budget.rstrip("%")) / 100))))

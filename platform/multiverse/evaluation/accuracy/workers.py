@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from multiverse.evaluation.accuracy.answering import Outcome, Patience, answers, open_responder
-from multiverse.evaluation.accuracy.asking import Ask, Response, TargetError
+from multiverse.evaluation.accuracy.asking import Ask, Responder, Response, TargetError
 from multiverse.evaluation.accuracy.config import EvaluateConfig, Target
 from multiverse.evaluation.accuracy.run import Answering, Opener
 
@@ -107,9 +107,11 @@ class Worker:
         self._refused = ""
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._responder = open_responder(target)
+        self._responder: Responder | None = None
         try:
-            self._run(self._responder.__aenter__())
+            responder = open_responder(target)
+            self._run(responder.__aenter__())
+            self._responder = responder
         except ValueError as error:  # worth no other actor: the model or the server is not to be had
             self._refused = str(error)
         self._gate = asyncio.Semaphore(config.concurrency)
@@ -121,11 +123,12 @@ class Worker:
     def __del__(self) -> None:
         """Ray Data lets go of a worker before its process ends: then engines stop."""
         if self._loop.is_running():
-            if not self._refused:
+            if self._responder is not None:
                 self._run(self._responder.__aexit__(None, None, None))
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _part(self, part: str) -> str:
+        assert self._responder is not None
         placed = [(place, Ask(**values)) for place, values in json.loads(part)]
         found = answers(self._responder, [ask for _, ask in placed], len(placed), Patience.of(self._config), self._gate)
         try:
