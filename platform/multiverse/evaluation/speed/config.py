@@ -14,7 +14,7 @@ SMALL: dict[str, Any] = {
     "batches": (1, 4),
     "parallelism": (4,),
     "contexts": (512,),
-    "branch_tokens": 96,
+    "branch_tokens": 64,
     "repeats": 3,
     "minutes": None,
 }
