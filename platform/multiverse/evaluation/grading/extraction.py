@@ -55,7 +55,7 @@ _LETTER_SAID = (
         + r"|(?:(?<=\()|\b)(?P<praised>[A-J])[)}$*_]*\s+is\s+(?:the\s+)?(?:correct|right|best|(?:final\s+)?answer)\b"
     ),
     re.compile(
-        r"(?i:\b(?:pick|choos|chose|select|go(?:ing)?\s+with|went\s+with|opt(?:ing)?\s+for|settl(?:e|ing)\s+(?:on|for))"
+        r"(?i:\b(?:pick|choose|choosing|chose|select|go(?:ing)?\s+with|went\s+with|opt(?:ing)?\s+for|settl(?:e|ing)\s+(?:on|for))"
         r"[a-z]*\s+(?:the\s+)?(?:answer|choice|option))" + _LETTER
     ),
     re.compile(r"(?i:answer|choice|option)" + _LETTER + r"\W*\Z"),
