@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import random
 import secrets
 import statistics
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ import psutil  # type: ignore[import-untyped]
 from multiverse.config import AppConfig
 from multiverse.engine.config import AFTERGLOW
 from multiverse.evaluation.free import QUESTIONS
+from multiverse.evaluation.statistics import mean
 from multiverse.serving.access.access import Caller
 from multiverse.serving.access.admission import Admission, AdmissionLimits
 from multiverse.serving.api.http import build_asgi
@@ -38,7 +38,6 @@ from multiverse.telemetry.export import build_ray
 
 LIMIT = 0.01
 SCRAPE_SECONDS, HEALTH_SECONDS = 16.0, 2.0
-RESAMPLES = 2000
 ENGINE = "VLLM::"
 """How the names of vLLM's processes begin."""
 BASE = "http://127.0.0.1"
@@ -144,15 +143,9 @@ def report(on: Sequence[Cost], off: Sequence[Cost], seed: int = 0) -> dict[str, 
         "off_rest_ms_per_token": 1e3 * statistics.fmean(cost.rest / cost.tokens for cost in off),
     }
     for name, found in shares.items():
-        values[name] = statistics.fmean(found)
-        values[f"{name}_low"], values[f"{name}_high"] = _interval(found, seed)
+        share = mean(found, seed)
+        values |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
     return values | {"ok": values["added"] <= LIMIT}
-
-
-def _interval(values: Sequence[float], seed: int) -> tuple[float, float]:
-    draw = random.Random(seed)
-    means = sorted(statistics.fmean(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    return means[round(0.025 * RESAMPLES) - 1], means[round(0.975 * RESAMPLES) - 1]
 
 
 async def _run(app: Any, model: str, concurrency: int, max_tokens: int) -> Cost:

@@ -9,7 +9,7 @@ All that one ratio is made of lies within a minute or so, and repeats of a cell 
 import itertools
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from math import ceil, log
 from typing import Any
@@ -78,8 +78,10 @@ async def measure_on(runner: Runner, config: SpeedConfig, say: Callable[[str], N
     """Raises ValueError for chains that cannot be used, and where the folder holds a run that cannot go on so."""
     folder = open_folder(config.out)
     every, sizes = _all_cells(config, runner.engine.tokens)
-    chosen = await _plan(config, folder, runner, every, sizes)
+    planned = _planned(config, folder)
     records = {(record.cell, record.repeat): record for record in _records(folder, sizes)}
+    # A second start has the same grid.
+    chosen = planned or await _plan(config, folder, runner, every, sizes, records.keys())
     repeats = {cell: config.repeats_of(every[cell].batch) for cell in chosen.cells}
     runs = [
         (repeat, cell)
@@ -170,22 +172,24 @@ def _records(folder: Folder | Prefix, sizes: dict[str, Size]) -> list[Record]:
 
 
 async def _plan(
-    config: SpeedConfig, folder: Folder | Prefix, runner: Runner, every: dict[str, Cell], sizes: dict[str, Size]
+    config: SpeedConfig,
+    folder: Folder | Prefix,
+    runner: Runner,
+    every: dict[str, Cell],
+    sizes: dict[str, Size],
+    there: Set[tuple[str, int]],
 ) -> Plan:
-    """The plan that is there, for a second start has the same grid, or a new one where another grid is asked for."""
-    if (planned := _planned(config, folder)) is not None:
-        return planned
+    """A new plan, by what the engine takes."""
     engine, asked = runner.engine.segments, config.engine
     room = Room(engine.kv_tokens, engine.block_size, asked.max_num_seqs, engine.max_model_len)
-    # Up to the most rows that any cell has, or a little more: a step of many rows takes long.
-    most = max(min(asked.max_num_seqs, cell.batch * sizes[id].rows) for id, cell in every.items())
-    batches = tuple(4**n for n in range(max(1, ceil(log(most, 4))) + 1))
-    banned = banned_ids(engine.manifest, engine.end_ids)
-    longest = longest_prefill(engine.max_model_len)
     costs = None
     if config.minutes is not None:
+        # Up to the most rows that any cell has, or a little more: a step of many rows takes long.
+        most = max(min(asked.max_num_seqs, cell.batch * sizes[id].rows) for id, cell in every.items())
+        batches = tuple(4**n for n in range(max(1, ceil(log(most, 4))) + 1))
+        banned = banned_ids(engine.manifest, engine.end_ids)
+        longest = longest_prefill(engine.max_model_len)
         costs = await measure_costs(engine, engine.vocabulary.ordinary_ids, banned, batches, longest, runner.clock)
-    there = frozenset((record.cell, record.repeat) for record in read(folder))
     made = plan(list(every.values()), sizes, room, costs, config, there)
     kept = {"essence": config.essence(), "config": config.described(), **asdict(made)}
     folder.write(PLAN, json.dumps(kept, indent=1).encode())
