@@ -32,6 +32,8 @@ def load(config: Path | None, small: bool, eager: bool, traces: list[Path] | Non
     if traces:
         given["traces"] = tuple(map(str, traces))
     base: dict[str, Any] = dict(SMALL) | {"out": "runs/speed-small"} if small else {}
+    if config is not None:
+        base.pop("engine", None)  # The file's, or the default
     found = SpeedConfig.load(config, **(base | {name: value for name, value in given.items() if value is not None}))
     if not eager:
         return found

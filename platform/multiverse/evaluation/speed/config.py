@@ -10,6 +10,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from multiverse.config import DEFAULT_MODEL, AppConfig, Configuration, EngineOptions, read_yaml
 from multiverse.engine.config import EngineConfig
 
+ENGINE = EngineOptions(kv_cache_gib=4.0, max_num_seqs=256, max_model_len=8192, self_test=False)
+
 SMALL: dict[str, Any] = {
     "batches": (1, 4),
     "parallelism": (4,),
@@ -17,11 +19,9 @@ SMALL: dict[str, Any] = {
     "branch_tokens": 64,
     "repeats": 3,
     "minutes": None,
+    "engine": ENGINE.model_dump() | {"kv_cache_gib": 1.0},
 }
 """The grid of ``make bench``."""
-
-
-ENGINE = EngineOptions(kv_cache_gib=4.0, max_num_seqs=256, max_model_len=8192, self_test=False)
 
 
 def _for_this_cpu(engine: Any) -> dict[str, Any]:
