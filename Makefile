@@ -98,19 +98,23 @@ bench: venv ## the small speed grid, held against the ratios of docs/results/ben
 
 # uv does not read pip's configuration, so pip fetches torch and uv gets the folder it lies in. It is told the full local
 # version, since the plain one brings the CUDA libraries in; the lock keeps the plain one (see requirements/overrides.txt).
-lock: ## write requirements/cpu.lock anew (network); UPGRADE=--upgrade for newer versions
+lock: ## write requirements/*.lock anew (network); UPGRADE=--upgrade for newer versions
 	$(need_python)
 	tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
 	"$(PYTHON)" -m venv "$$tmp/uv"; \
 	"$$tmp/uv/bin/pip" install --quiet uv; \
 	"$$tmp/uv/bin/pip" download --quiet --no-deps --only-binary :all: --python-version 3.11 --dest "$$tmp/wheels" \
 		'$(TORCH)' $(call torch_source,"$$tmp/uv/bin/pip"); \
-	cp requirements/cpu.lock "$$tmp/cpu.lock"; \
 	sed 's/^torch==.*/$(TORCH)/' requirements/overrides.txt > "$$tmp/overrides.txt"; \
-	"$$tmp/uv/bin/uv" pip compile pyproject.toml --extra cpu --extra dev --override "$$tmp/overrides.txt" \
-		--find-links "$$tmp/wheels" --python-version 3.11 --no-annotate --no-header --quiet $(UPGRADE) -o "$$tmp/cpu.lock"; \
-	{ sed -n '/^#/p' requirements/cpu.lock; sed -e '/^#/d' -e 's/+cpu$$//' "$$tmp/cpu.lock"; } > "$$tmp/new"; \
-	cp "$$tmp/new" requirements/cpu.lock
+	cp requirements/*.lock "$$tmp"; \
+	compile() { "$$tmp/uv/bin/uv" pip compile pyproject.toml --python-version 3.11 --no-annotate --no-header --quiet \
+		$(UPGRADE) -o "$$tmp/$$1.lock" "$${@:2}"; }; \
+	compile cpu --extra cpu --extra dev --override "$$tmp/overrides.txt" --find-links "$$tmp/wheels"; \
+	compile gpu --extra gpu --python-platform x86_64-manylinux_2_28; \
+	for side in cpu gpu; do \
+		{ sed -n '/^#/p' requirements/$$side.lock; sed -e '/^#/d' -e 's/+cpu$$//' "$$tmp/$$side.lock"; } > "$$tmp/new"; \
+		cp "$$tmp/new" requirements/$$side.lock; \
+	done
 
 clean: ## remove the environment, caches and builds
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist platform/*.egg-info

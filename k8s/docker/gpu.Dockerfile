@@ -1,15 +1,17 @@
 # For NVIDIA GPUs. From the root of the checkout:
 #   docker build --file k8s/docker/gpu.Dockerfile --tag registry.example.com/multiverse-gpu:0.1.0 .
-# CUDA's libraries come with torch's wheels, the driver from the node. There is no lock for this side: a built image is.
+# CUDA's libraries come with torch's wheels, the driver from the node.
 FROM python:3.11.14-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
+COPY requirements/gpu.lock /app/requirements/
+RUN pip install --no-deps --requirement /app/requirements/gpu.lock \
+    && python -c 'import torch; assert torch.version.cuda'
 COPY pyproject.toml README.md LICENSE /app/
 COPY platform /app/platform
 # Editable: vLLM finds the plugin by its entry point, and Serve finds deployments/ beside the source root.
-RUN pip install --editable '/app[gpu]' \
-    && python -c 'import torch; assert torch.version.cuda'
+RUN pip install --no-deps --no-build-isolation --editable /app
 
 FROM python:3.11.14-slim-bookworm
 # g++: Triton and torch compile for the GPU that they find.

@@ -64,17 +64,18 @@ async def test_a_wrong_one_has_none(tmp_path: Path) -> None:
 
 
 async def test_one_that_is_right_now_and_then_has_an_interval_around_that(tmp_path: Path) -> None:
-    answers, held = right_answers(60), 0
-    for seed in range(5):
+    answers, held = right_answers(200), Counter[str]()
+    for seed in range(100):
         random = Random(seed)
 
         def answer(body: Body, random: Random = random) -> str:
             return answers[body["messages"][0]["content"]] if random.random() < 0.3 else "Answer: no"
 
         with llm_server(answer) as server:
-            accuracy = side(await evaluate(config(server, tmp_path / str(seed))))["pass@1"]
-        held += accuracy["low"] <= 0.3 <= accuracy["high"]
-    assert held >= 4
+            found = side(await evaluate(config(server, tmp_path / str(seed), 200)))
+        for name in ("pass@1", "pass@1_wilson"):
+            held[name] += found[name]["low"] <= 0.3 <= found[name]["high"]
+    assert min(held["pass@1"], held["pass@1_wilson"]) >= 93, held
 
 
 async def test_a_suite_of_a_file_is_graded_as_mathematics(tmp_path: Path) -> None:
@@ -234,6 +235,36 @@ async def test_our_server_takes_budgets_in_positions_and_goes_on_with_a_structur
     (record,) = [record for record in found.records["model"].values() if record.budget == 30]
     assert (record.forced, record.width, record.answer) == (True, 2, "4")
     assert record.text.endswith("</Parallel>\nDone.\nAnswer: 4")
+
+
+async def test_our_server_says_that_an_answer_ended_although_its_branches_were_cut(tmp_path: Path) -> None:
+    def script(request: GenerationRequest) -> list[Any]:
+        *events, last = block_of_two(engine.tokens)
+        assert isinstance(last, Finished)
+        return [*events, Finished(replace(last.result, finish="length", branches_cut=True))]
+
+    engine = FakeEngine(script, trained=True, max_model_len=500)
+    with http_server(engine) as url:
+        suites = [{"name": "generated", "count": 1, "max_tokens": 200}]
+        values = {"model": {"base_url": url}, "suites": suites, "budgets": [30], "out": str(tmp_path)}
+        found = await evaluate(EvaluateConfig.of(values))
+    assert len(engine.requests) == 2
+    (record,) = [record for record in found.records["model"].values() if record.budget == 30]
+    assert (record.forced, record.finish) == (False, "length")
+
+
+async def test_what_the_context_does_not_hold_is_the_items_fault(tmp_path: Path) -> None:
+    """The first request fits, the one that forces the answer does not: the run goes on."""
+
+    def fault(body: Body) -> str:
+        return "too_long" if len(body["messages"]) > 1 else "none"
+
+    with llm_server(lambda body: "<think>" + " word" * 50, fault=fault) as server:
+        server.limited = True
+        found = await evaluate(config(server, tmp_path, 20, budgets=[10]))
+    (row,) = figures(found)["generated"]["budgets"]["rows"]
+    assert row["model"]["accuracy"]["value"] == 0.0
+    assert {entry["reason"] for entry in failures(found)} == {"HTTP 400: the maximum context length is 8 tokens"}
 
 
 @contextmanager

@@ -117,12 +117,13 @@ def _join(name: str, part: str) -> str:
 
 
 def _conditions(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What an evaluation asked, and how: figures of different questions are not alike."""
+    """Who was asked or measured, what, and how: figures of different models and questions are not alike."""
     asked = {
         name: {key: suite[key] for key in ("sha256", "max_tokens") if key in suite}
         for name, suite in values.get("suites", {}).items()
     }
-    return {"sampling": values.get("sampling", {}), "suites": asked}
+    names = ("sampling", "sides", "configuration", "config", "commits", "machines")
+    return {name: values[name] for name in names if name in values} | {"suites": asked}
 
 
 def _facts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

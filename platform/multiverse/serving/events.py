@@ -105,6 +105,13 @@ class Result:
     fallbacks: tuple[str, ...] = ()
     stop_text: str | None = None
     """With stop strings (sequential requests only): the answer's text, cut before the stop string."""
+    branches_cut: bool = False
+    """``finish`` is "length" because a limit of the request ended a branch; the answer itself came to its own end."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer came to its own end, whatever ended its branches."""
+        return self.finish == "stop" or self.branches_cut
 
 
 @dataclass(frozen=True, slots=True)

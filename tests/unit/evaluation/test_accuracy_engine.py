@@ -1,6 +1,7 @@
 """What an engine is asked, and how a budget's end is told from an answer's own."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -96,6 +97,28 @@ async def test_an_answer_that_ends_before_its_budget_is_left_alone() -> None:
     engine = FakeEngine(lambda request: ("Answer: 4", "stop"))
     found = await responder(engine).answer(ask(budget=100))
     assert (found.forced, len(engine.asked)) == (False, 1)
+
+
+async def test_an_answer_that_ends_itself_after_cut_branches_is_left_alone() -> None:
+    class Cut(FakeEngine):
+        async def generate(self, request: GenerationRequest) -> AsyncIterator[Any]:
+            async for event in super().generate(request):
+                yield Finished(replace(event.result, finish="length", branches_cut=True))
+
+    engine = Cut(lambda request: ("Answer: 4", "stop"))
+    found = await responder(engine).answer(ask(budget=100))
+    assert (found.text, found.finish, found.forced, len(engine.asked)) == ("Answer: 4", "length", False, 1)
+
+
+async def test_thinking_that_the_prompt_opened_is_closed_where_a_budget_ends() -> None:
+    class Thinking(Characters):
+        def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+            return [*super().chat(messages), *map(ord, "\n<think>\n")]
+
+    engine = FakeEngine(lambda request: ("4", "stop") if request.sampling.stop else ("So", "length"))
+    engine.tokens = Thinking()
+    found = await responder(engine).answer(ask(budget=12, answer_tokens=20))
+    assert found.text == "So\n</think>\n\nAnswer:4"
 
 
 async def test_an_answer_that_ends_by_its_own_limit_is_not_forced() -> None:

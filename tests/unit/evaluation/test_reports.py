@@ -71,6 +71,13 @@ def test_evaluations_that_asked_otherwise_are_told_apart(tmp_path: Path) -> None
     ]
 
 
+def test_evaluations_of_other_models_are_told_apart(tmp_path: Path) -> None:
+    first = EVALUATION | {"sides": {"model": {"model": "a"}}, "commits": ["1"]}
+    other = EVALUATION | {"sides": {"model": {"model": "b"}}, "commits": ["1"]}
+    _, facts = compare([load(write(tmp_path / "a", first)), load(write(tmp_path / "b", other))])
+    assert facts == [{"fact": "sides.model.model", "a": "a", "b": "b"}]
+
+
 def test_figure_that_only_one_has_is_shown(tmp_path: Path) -> None:
     more = SPEED | {"figures": {"cells": 3.0}}
     figures, _ = compare([load(write(tmp_path / "a", SPEED)), load(write(tmp_path / "b", more))])

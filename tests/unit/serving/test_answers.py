@@ -78,6 +78,7 @@ def test_parallel_has_figures_and_tree() -> None:
         "tokens": len(words.structured(HEAD + FIRST + SECOND + TAIL)),
         "critical_path": 40,
         "x": 1.5,
+        "ended": True,
         "speedup": None,
         "fallbacks": [],
         "blocks": [

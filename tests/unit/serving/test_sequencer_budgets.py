@@ -44,7 +44,8 @@ async def test_a_branch_ends_at_its_share() -> None:
     assert branches(done) == [("((1, 1),)", 17), ("((1, 2),)", 6)]
     assert f"1:{' w' * 12}</Path>" in done.text
     assert done.result.blocks[0].branches[0].finish == "length"
-    assert done.result.finish == "length"
+    assert (done.result.finish, done.result.ended) == ("length", True)
+    assert done.text.endswith("\nend")
 
 
 async def test_what_branches_leave_over_is_there_behind_the_join() -> None:
@@ -57,7 +58,7 @@ async def test_a_conclusion_is_closed_within_the_budget() -> None:
     done = await run(BLOCK | {"1:": "</Path>", "<Conclusion>": LONG}, max_tokens=50)
     assert len(done.result.tokens) == 50
     assert done.text.endswith(" w w\n</Conclusion>\n</Parallel>")
-    assert done.result.finish == "length"
+    assert (done.result.finish, done.result.ended) == ("length", False)
 
 
 async def test_max_branch_tokens_ends_the_branch_but_not_the_answer() -> None:

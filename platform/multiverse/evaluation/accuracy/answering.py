@@ -50,8 +50,14 @@ async def patiently(responder: Responder, ask: Ask, patience: Patience) -> Outco
     begun, attempts, failures = time.monotonic(), 0, 0
     while True:
         attempts += 1
+        scope = asyncio.timeout(max(0.0, begun + patience.deadline - time.monotonic()))
         try:
-            return Outcome(await responder.answer(ask), attempts)
+            async with scope:
+                return Outcome(await responder.answer(ask), attempts)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            return Outcome(None, attempts, f"no answer in {patience.deadline:g} s")
         except AnswerError as error:
             failures += error.counts
             backoff = min(_LONGEST_PAUSE, patience.backoff * 2 ** min(attempts - 1, 16)) * random.uniform(0.5, 1.5)

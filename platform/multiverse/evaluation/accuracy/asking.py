@@ -46,7 +46,8 @@ class Ask:
 class Response:
     """One answer. forced: the budget ended before the thinking did. seconds: wall time.
 
-    tokens, critical_path: of all that was written, the closing text included; None where the server does not count.
+    tokens, critical_path: of all that was written; None where the server does not count. The closing text of a budget is
+    counted on an engine of this process, over HTTP it is not.
     width: branches of the first block; fallbacks: why it went on sequentially somewhere.
     """
 
@@ -92,9 +93,17 @@ class Responder(Protocol):
         ...
 
 
-def closing(text: str, graded_by: GradedBy) -> str:
-    """What is written behind ``text``, cut by its budget, so that the answer comes next: the same for every model."""
-    marks = _THINKING.findall(text)
+def opens_thinking(prompt: str) -> bool:
+    """Whether a prompt ends within thinking, as where the chat template begins it."""
+    return prompt.rstrip().lower().endswith("<think>")
+
+
+def closing(text: str, graded_by: GradedBy, thinking: bool = False) -> str:
+    """What is written behind ``text``, cut by its budget, so that the answer comes next: the same for every model.
+
+    thinking: ``text`` begins within thinking that the prompt opened.
+    """
+    marks = [("", "think")] * thinking + _THINKING.findall(text)
     opened = next((name for slash, name in reversed(marks)), None) if marks and not marks[-1][0] else None
     end = f"\n</{opened}>\n\n" if opened is not None else "\n"
     return f"{end}{_CUES[graded_by]}"

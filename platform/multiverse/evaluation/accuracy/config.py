@@ -117,6 +117,11 @@ class EndpointTarget(_Target):
         description="Where a budget ends. continue: the server goes on with the text (continue_final_message, as vLLM "
         "and SGLang have it); turn: a further user turn asks for the answer.",
     )
+    opens_thinking: bool = Field(
+        False,
+        description="Whether the chat template itself writes <think> and the server leaves the thinking in the content: "
+        "where a budget ends, it is closed then.",
+    )
     timeout_seconds: float = Field(600.0, gt=0, description="Longest time for one request.")
 
     @property

@@ -13,6 +13,8 @@ from multiverse.evaluation.accuracy.config import EndpointTarget
 
 _CONNECT_SECONDS = 10.0
 _LONGEST_MESSAGE = 300
+_TOO_LONG = re.compile(r"context|too (?:long|large)|max_(?:completion_)?tokens", re.IGNORECASE)
+"""What servers say of a request that their context does not hold."""
 
 
 class _Message(BaseModel):
@@ -45,6 +47,7 @@ class _Parallel(BaseModel):
 
     tokens: int
     critical_path: int
+    ended: bool = False
     fallbacks: tuple[str, ...] = ()
     blocks: tuple[_Branches, ...] = ()
 
@@ -118,9 +121,11 @@ class EndpointResponder:
         messages = self._target.messages(ask.question)
         completion = await self._complete(messages, ask, self._limits(ask))
         response = _response(completion, time.perf_counter() - begun)
-        if ask.budget is None or response.finish != "length":
+        # Where the budget ended branches only, the answer has come to its end, as a sequential one has before its budget.
+        ended = completion.parallel is not None and completion.parallel.ended
+        if ask.budget is None or response.finish != "length" or ended:
             return response
-        end = closing(response.text, ask.graded_by)
+        end = closing(response.text, ask.graded_by, self._target.opens_thinking)
         answered = await self._complete(*self._forcing(messages, ask, response.text, end))
         self._went_on = True
         tail = answered.choices[0].message.text
@@ -191,7 +196,8 @@ class EndpointResponder:
     def _refused(self, response: httpx.Response, going_on: bool) -> Exception:
         status = response.status_code
         message = f"HTTP {status}: {self._complaint(response)}"
-        if going_on and status in (400, 422) and not self._went_on:  # once it has, it is the item's fault
+        too_long = _TOO_LONG.search(message) is not None
+        if going_on and status in (400, 422) and not self._went_on and not too_long:  # else it is the item's fault
             return TargetError(
                 f"{self._target.base_url} does not go on with a message where a budget ends ({message}): "
                 "ask all models with `forcing: turn`"

@@ -7,11 +7,22 @@ from types import TracebackType
 from typing import Any, Self
 
 from multiverse.engine.segment import Sampling
-from multiverse.evaluation.accuracy.asking import FORCED_STOP, AnswerError, Ask, Response, TargetError, closing
+from multiverse.evaluation.accuracy.asking import (
+    FORCED_STOP,
+    AnswerError,
+    Ask,
+    Response,
+    TargetError,
+    closing,
+    opens_thinking,
+)
 from multiverse.evaluation.accuracy.config import EngineTarget
 from multiverse.serving.events import Finished, Result
 from multiverse.serving.request import GenerationRequest, ParallelOptions
 from multiverse.serving.whole import WholeEngine
+
+_PROMPT_END = 16
+"""Tokens of a prompt's end in which a tag is looked for that opens thinking."""
 
 
 class EngineResponder:
@@ -57,6 +68,7 @@ class EngineResponder:
             raise AnswerError(f"the prompt has {len(prompt)} tokens: the context has no room behind it", False)
         # A budget is in positions: tokens do not limit it, or branches would not count as they should.
         most = room - cue if ask.max_tokens is None or ask.budget is not None else min(ask.max_tokens, room)
+        prompted = engine.tokens.decode(prompt[-_PROMPT_END:])
         result = await self._generate(ask, prompt, most, self.mode, ask.budget, ())
         answered = [id for id in result.tokens if id not in engine.tokens.eos_ids]
         text = engine.tokens.decode(answered)
@@ -70,13 +82,16 @@ class EngineResponder:
             width=len(result.blocks[0].branches) if result.blocks else 0,
             fallbacks=result.fallbacks,
         )
-        if ask.budget is None or result.finish != "length":
+        # Where the budget ended branches only, the answer has come to its end, as a sequential one has before its budget.
+        if ask.budget is None or result.ended:
             return response
-        return await self._forced(ask, prompt + tuple(answered), response, begun)
+        return await self._forced(ask, prompt + tuple(answered), response, begun, thinking=opens_thinking(prompted))
 
-    async def _forced(self, ask: Ask, tokens: tuple[int, ...], so_far: Response, begun: float) -> Response:
-        """The answer, behind thinking that its budget ended."""
-        engine, end = self._engine, closing(so_far.text, ask.graded_by)
+    async def _forced(
+        self, ask: Ask, tokens: tuple[int, ...], so_far: Response, begun: float, thinking: bool
+    ) -> Response:
+        """The answer, behind thinking that its budget ended. thinking: whether the prompt had opened it."""
+        engine, end = self._engine, closing(so_far.text, ask.graded_by, thinking)
         written = engine.tokens.encode_plain(end)
         result = await self._generate(ask, (*tokens, *written), ask.answer_tokens, "off", None, (FORCED_STOP,))
         tail = engine.tokens.decode([id for id in result.tokens if id not in engine.tokens.eos_ids])

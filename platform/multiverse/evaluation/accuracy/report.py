@@ -1,4 +1,5 @@
-"""The report of a run: ``report.md`` with its plots, ``report.json`` for machines; every answer in ``rows.csv``."""
+"""The report of a run: ``report.md`` with its plots, the same as one ``report.html``, ``report.json`` for machines;
+every answer in ``rows.csv``."""
 
 import csv
 import io
@@ -11,8 +12,9 @@ from multiverse.evaluation.accuracy.figures import described, failures, figures,
 from multiverse.evaluation.accuracy.plots import accuracy_by_budget, lengths
 from multiverse.evaluation.accuracy.run import Evaluated
 from multiverse.evaluation.facts import run_facts
+from multiverse.evaluation.pages import page
 
-MARKDOWN, JSON, ROWS = "report.md", "report.json", "rows.csv"
+MARKDOWN, PAGE, JSON, ROWS = "report.md", "report.html", "report.json", "rows.csv"
 _LISTED = 20
 _ALIKE = "(all items alike: the bootstrap cannot tell)"
 _COLUMNS = (
@@ -47,15 +49,20 @@ def write_report(run: Evaluated, command: str = "", speed: Mapping[str, Any] | N
         "commits": list(run.commits),
         "facts": run_facts(),
     }
+    pictures: dict[str, bytes] = {}
     for suite in run.questions:
         sides = {side: run.items(side, suite) for side in config.sides}
-        (out / f"{suite.suite}-lengths.png").write_bytes(lengths(suite.suite, sides, names))
+        pictures[f"{suite.suite}-lengths.png"] = lengths(suite.suite, sides, names)
         if "budgets" in found[suite.suite]:
             unlimited = {side: found[suite.suite]["sides"][side]["pass@1"]["value"] for side in config.sides}
             plot = accuracy_by_budget(suite.suite, found[suite.suite]["budgets"], names, unlimited)
-            (out / f"{suite.suite}-budgets.png").write_bytes(plot)
+            pictures[f"{suite.suite}-budgets.png"] = plot
+    for name, picture in pictures.items():
+        (out / name).write_bytes(picture)
     (out / JSON).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (out / MARKDOWN).write_text(markdown(report, names), encoding="utf-8")
+    text = markdown(report, names)
+    (out / MARKDOWN).write_text(text, encoding="utf-8")
+    (out / PAGE).write_text(page(text, pictures), encoding="utf-8")
     (out / ROWS).write_text(_rows(run), encoding="utf-8")
     return report
 

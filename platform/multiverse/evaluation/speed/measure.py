@@ -3,7 +3,7 @@
     repeat 1: group 1 (prompts, sequence, per cell: structured, rows, second prefill), group 2, ...
     repeat 2: group 1 (prompts, per cell from last to first, sequence), ...
 
-All that one ratio is made of lies within a minute or so, and repeats of a cell lie far apart.
+All that one ratio is made of is run in one go, and repeats of a cell lie far apart.
 """
 
 import itertools

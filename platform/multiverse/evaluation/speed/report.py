@@ -1,4 +1,5 @@
-"""The report of a speed run: ``report.md`` with its plots, ``report.json`` for machines, ``cells.csv``."""
+"""The report of a speed run: ``report.md`` with its plots, the same as one ``report.html``, ``report.json`` for machines,
+``cells.csv`` and ``repeats.csv``."""
 
 import csv
 import io
@@ -8,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from multiverse.evaluation.facts import run_facts
+from multiverse.evaluation.pages import page
 from multiverse.evaluation.speed import plots
 from multiverse.evaluation.speed.measure import Measured
 from multiverse.evaluation.speed.records import Record
@@ -42,14 +44,18 @@ def write_report(measured: Measured, command: str = "", notes: str = "") -> dict
         "config": measured.config.described(),
         "facts": run_facts(),
     }
-    files = {
-        "report.json": (json.dumps(report, indent=1) + "\n").encode(),
-        "report.md": markdown(report, found, notes).encode(),
-        "cells.csv": _csv([row.flat() for row in found]).encode(),
-        "repeats.csv": _csv([_flat(record) for record in measured.records]).encode(),
+    pictures = {
         "speed-up.png": plots.speed_ups(found),
         "of-limit.png": plots.of_limit(found),
         "joins.png": plots.joins(found),
+    }
+    text = markdown(report, found, notes)
+    files = pictures | {
+        "report.json": (json.dumps(report, indent=1) + "\n").encode(),
+        "report.md": text.encode(),
+        "report.html": page(text, pictures).encode(),
+        "cells.csv": _csv([row.flat() for row in found]).encode(),
+        "repeats.csv": _csv([_flat(record) for record in measured.records]).encode(),
     }
     folder = open_folder(measured.config.out)
     for name, content in files.items():
@@ -66,8 +72,8 @@ def markdown(report: dict[str, Any], found: Sequence[Row], notes: str = "") -> s
         f"medians, and lowest to highest in brackets. Branches have {config['branch_tokens']} tokens or, of chains, "
         "their own lengths. x is tokens / critical path of the answer. *over AR*: as many tokens in sequence on the "
         "same engine take so many times as long. *limit*: k·t(b) / t(k·b), by the engine's own times of a step at this "
-        "context. *decoding*: the time that these steps alone take, of the time of the answers; the rest is forks, "
-        "joins and gaps. *step*: in sequence, in ms. *branch step*: a step of the branches, beside one of as many "
+        "context. *decoding*: what these steps take, one for each position, of the time of the answers; the rest is "
+        "forks, joins and gaps, but for the few positions that the engine writes itself in less than a step each. *step*: in sequence, in ms. *branch step*: a step of the branches, beside one of as many "
         "plain requests. "
         "*join gain*: a second prefill of the branches takes so many times as long as their join. "
         "docs/benchmark.md says how each is measured."

@@ -81,7 +81,7 @@ def load_suite(
 def _file(suite: Suite, source: str | None, folder: Path) -> tuple[Path, str]:
     if source is None:
         if suite.hub is None:
-            raise SuiteError(f"{suite.name} is not downloaded: give its file with --source")
+            raise SuiteError(f"{suite.name} is not downloaded: give its file, as in {suite.name}=PATH")
         repository, file = suite.hub
         try:
             return hub_file(repository, file), f"{HUB}{repository}/{file}"

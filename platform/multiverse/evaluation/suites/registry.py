@@ -31,9 +31,9 @@ class Suite:
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("aime24", 30, "math", ("math-ai/aime24", "test.jsonl"), answer=("answer", "solution")),
+        Suite("aime24", 30, "math", ("math-ai/aime24", "test-00000-of-00001.parquet"), answer=("answer", "solution")),
         Suite("aime25", 30, "math", ("math-ai/aime25", "test.jsonl")),
-        Suite("amc23", 40, "math", ("math-ai/amc23", "test.jsonl")),
+        Suite("amc23", 40, "math", ("math-ai/amc23", "test-00000-of-00001.parquet")),
         Suite("math500", 500, "math", ("HuggingFaceH4/MATH-500", "test.jsonl")),
         Suite("gsm8k", 1319, "math", ("openai/gsm8k", "main/test-00000-of-00001.parquet"), answer_after="####"),
         Suite(

@@ -142,6 +142,7 @@ class Answer:
             "tokens": len(result.tokens),
             "critical_path": result.critical_path,
             "x": round(result.parallelism, 4),
+            "ended": result.ended,
             "milliseconds": self.milliseconds,
             "speedup": None if self.gain is None else _speedup(self.gain),
             "fallbacks": list(result.fallbacks),

@@ -112,6 +112,7 @@ async def _run(session: Session) -> None:
                 blocks=tuple(root.blocks),
                 fallbacks=tuple(session.fallbacks),
                 stop_text=stop_text,
+                branches_cut=root.cut and finish == "stop",
             )
         )
     )
