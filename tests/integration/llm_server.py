@@ -18,7 +18,8 @@ Fault = str
 """``none``; ``429``: with Retry-After; ``500``; ``reset``: the connection ends without an answer; ``slow``: answered
 after ``slow_seconds``; ``truncated``: the body is half a JSON; ``cut``: the body ends before its announced length;
 ``empty``: an answer without text; ``thought``: one that ended at its limit before any; ``none_at_all``: without
-choices; ``html``: no JSON at all; ``401``, ``400``; ``too_long``: 400 for the context's length; ``key``: 400 for a key that is not taken, as a list of errors."""
+choices; ``html``: no JSON at all; ``401``, ``400``; ``too_long``: 400 for the context's length; ``key``: 400 for a key
+that is not taken, as a list of errors."""
 
 Body = dict[str, Any]
 

@@ -101,7 +101,7 @@ def test_an_answer_without_its_mark(tmp_path: Path) -> None:
 def test_suites_there_are_not() -> None:
     with pytest.raises(SuiteError, match="there is no suite 'aime': there are aime24, "):
         load_suite("aime")
-    with pytest.raises(SuiteError, match="gpqa-diamond is not downloaded: give its file with --source"):
+    with pytest.raises(SuiteError, match="gpqa-diamond is not downloaded: give its file, as in gpqa-diamond=PATH"):
         load_suite("gpqa-diamond")
 
 

@@ -46,8 +46,8 @@ class Ask:
 class Response:
     """One answer. forced: the budget ended before the thinking did. seconds: wall time.
 
-    tokens, critical_path: of all that was written; None where the server does not count. The closing text of a budget is
-    counted on an engine of this process, over HTTP it is not.
+    tokens, critical_path: of all that was written; None where the server does not count. The closing text of a budget
+    is counted on an engine of this process, over HTTP it is not.
     width: branches of the first block; fallbacks: why it went on sequentially somewhere.
     """
 

@@ -119,8 +119,8 @@ class EndpointTarget(_Target):
     )
     opens_thinking: bool = Field(
         False,
-        description="Whether the chat template itself writes <think> and the server leaves the thinking in the content: "
-        "where a budget ends, it is closed then.",
+        description="Whether the chat template itself writes <think> and the server leaves the thinking in the "
+        "content: where a budget ends, it is closed then.",
     )
     timeout_seconds: float = Field(600.0, gt=0, description="Longest time for one request.")
 

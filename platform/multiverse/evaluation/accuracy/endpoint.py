@@ -121,7 +121,7 @@ class EndpointResponder:
         messages = self._target.messages(ask.question)
         completion = await self._complete(messages, ask, self._limits(ask))
         response = _response(completion, time.perf_counter() - begun)
-        # Where the budget ended branches only, the answer has come to its end, as a sequential one has before its budget.
+        # Where the budget cut branches only, the answer came to its end, as a sequential one does before its budget.
         ended = completion.parallel is not None and completion.parallel.ended
         if ask.budget is None or response.finish != "length" or ended:
             return response

@@ -82,7 +82,7 @@ class EngineResponder:
             width=len(result.blocks[0].branches) if result.blocks else 0,
             fallbacks=result.fallbacks,
         )
-        # Where the budget ended branches only, the answer has come to its end, as a sequential one has before its budget.
+        # Where the budget cut branches only, the answer came to its end, as a sequential one does before its budget.
         if ask.budget is None or result.ended:
             return response
         return await self._forced(ask, prompt + tuple(answered), response, begun, thinking=opens_thinking(prompted))

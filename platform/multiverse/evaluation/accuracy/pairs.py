@@ -38,9 +38,7 @@ async def measure_pairs(config: EvaluateConfig) -> dict[str, Any]:
 async def _measure(config: EvaluateConfig, tasks: Sequence[Question], max_tokens: int | None) -> dict[str, Any]:
     assert isinstance(config.model, EngineTarget) and isinstance(config.against, EngineTarget)
     async with EngineResponder(config.model) as ours, EngineResponder(config.against) as theirs:
-        pairs = [
-            (await _alone(ours, item, max_tokens), await _alone(theirs, item, max_tokens)) for item in tasks
-        ]
+        pairs = [(await _alone(ours, item, max_tokens), await _alone(theirs, item, max_tokens)) for item in tasks]
     return {
         "pairs": len(pairs),
         "speed_up": statistics.median(second.seconds / first.seconds for first, second in pairs),

@@ -1,5 +1,5 @@
-"""The report of a speed run: ``report.md`` with its plots, the same as one ``report.html``, ``report.json`` for machines,
-``cells.csv`` and ``repeats.csv``."""
+"""The report of a speed run: ``report.md`` with its plots, the same as one ``report.html``, ``report.json`` for
+machines, ``cells.csv`` and ``repeats.csv``."""
 
 import csv
 import io
@@ -73,8 +73,8 @@ def markdown(report: dict[str, Any], found: Sequence[Row], notes: str = "") -> s
         "their own lengths. x is tokens / critical path of the answer. *over AR*: as many tokens in sequence on the "
         "same engine take so many times as long. *limit*: k·t(b) / t(k·b), by the engine's own times of a step at this "
         "context. *decoding*: what these steps take, one for each position, of the time of the answers; the rest is "
-        "forks, joins and gaps, but for the few positions that the engine writes itself in less than a step each. *step*: in sequence, in ms. *branch step*: a step of the branches, beside one of as many "
-        "plain requests. "
+        "forks, joins and gaps, but for the few positions that the engine writes itself in less than a step each. "
+        "*step*: in sequence, in ms. *branch step*: a step of the branches, beside one of as many plain requests. "
         "*join gain*: a second prefill of the branches takes so many times as long as their join. "
         "docs/benchmark.md says how each is measured."
     )
