@@ -35,7 +35,7 @@ def train_on_ray(config: TrainConfig) -> Summary:
         outcome = "finished" if summary.finished else "stopped"
         return summary
     finally:
-        # Here and not on a worker: Ray Train kills those before Ray has reported what they count.
+        # Here, since only the job sees workers that died; Ray reports it when the job exits.
         build_ray(short_name(config.model)).inc(RUNS, outcome=outcome)
 
 
