@@ -50,8 +50,8 @@ def span(
 ) -> Iterator[str]:
     """A span around what is done inside; an error that leaves it is noted. Gives its ``traceparent``, "" where off.
 
-    parent: the ``traceparent`` of the span it belongs to; "": it begins a trace. refusal: what is raised where a request
-    is at fault, which is no error of the span. attributes: under ``multiverse.``.
+    parent: the ``traceparent`` of the span it belongs to; "": it begins a trace. refusal: raised where a request is at
+    fault, which is no error of the span. attributes: under ``multiverse.``.
     """
     provider = _provider()
     if provider is None:

@@ -1,4 +1,4 @@
-"""Metrics of training. `multiverse.training.observers.Metrics` tells them on the first worker, the job how a run ends."""
+"""Metrics of training: `multiverse.training.observers.Metrics` tells them on the first worker, the job its end."""
 
 from multiverse.telemetry.metric import Metric
 
