@@ -23,6 +23,7 @@ from multiverse.telemetry.requests import (
 from multiverse.telemetry.training import CHECKPOINTS, RUNS, STEP, STEPS
 
 RUNBOOKS = "docs/runbooks"
+"""Their place in the checkout: it has no address that holds everywhere."""
 APP = ("model", "application")
 
 
@@ -204,16 +205,16 @@ def alerts() -> list[Alert]:
     return [alert for group in GROUPS.values() for alert in group()]
 
 
-def prometheus_rule() -> dict[str, Any]:
-    """All alerts as the Prometheus operator takes them."""
-    groups = [{"name": name, "rules": [_rule(alert) for alert in group()]} for name, group in GROUPS.items()]
+def prometheus_rule(runbooks: str = RUNBOOKS) -> dict[str, Any]:
+    """All alerts as the Prometheus operator takes them. runbooks: the URL of their folder, for the alerts to link."""
+    groups = [{"name": name, "rules": [_rule(alert, runbooks) for alert in group()]} for name, group in GROUPS.items()]
     metadata = {"name": "multiverse", "labels": {"app.kubernetes.io/name": "multiverse"}}
     kind = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule"}
     return kind | {"metadata": metadata, "spec": {"groups": groups}}
 
 
-def _rule(alert: Alert) -> dict[str, Any]:
-    annotations = {"summary": alert.summary, "runbook_url": f"{RUNBOOKS}/{alert.runbook}.md"}
+def _rule(alert: Alert, runbooks: str) -> dict[str, Any]:
+    annotations = {"summary": alert.summary, "runbook_url": f"{runbooks.rstrip('/')}/{alert.runbook}.md"}
     waits = {"for": f"{alert.minutes}m"} if alert.minutes else {}
     return (
         {"alert": alert.name, "expr": alert.expr}

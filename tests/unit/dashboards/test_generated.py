@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
+from dashboards.__main__ import main
 from dashboards.alerts import alerts
 from dashboards.files import DASHBOARDS, dashboard, files
 from dashboards.panels import UNITS
@@ -31,6 +32,14 @@ def panels(name: str) -> list[dict[str, Any]]:
 def test_regenerating_gives_the_committed_files(root: Path) -> None:
     folder = root / "dashboards/generated"
     assert {path.name: path.read_text() for path in folder.iterdir()} == files()
+
+
+def test_alerts_link_the_runbooks_where_they_are_said_to_be(tmp_path: Path) -> None:
+    main(tmp_path, runbooks="https://git.example.com/docs/runbooks/")
+    groups = yaml.safe_load((tmp_path / "alerts.yaml").read_text())["spec"]["groups"]
+    links = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]]
+    assert links == [f"https://git.example.com/docs/runbooks/{alert.runbook}.md" for alert in alerts()]
+    assert {path.name for path in tmp_path.iterdir()} == set(files())
 
 
 @every_dashboard
