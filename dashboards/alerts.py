@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from dashboards.queries import increase, quantile, rate, ratio, series
+from dashboards.queries import SERVE_STATUS, grown, quantile, rate, ratio, series
 from multiverse.telemetry.curation import LLM_CALLS
 from multiverse.telemetry.engines import KV_USAGE, LEASES, LEASES_LEAKED, REBUILDS, REPLICAS, REPLICAS_LOST
 from multiverse.telemetry.metric import Metric
@@ -20,9 +20,10 @@ from multiverse.telemetry.requests import (
     REQUESTS_RUNNING,
     SEQUENTIAL_SECONDS,
 )
-from multiverse.telemetry.training import CHECKPOINTS, STEP, STEPS
+from multiverse.telemetry.training import CHECKPOINTS, RUNS, STEP, STEPS
 
 RUNBOOKS = "docs/runbooks"
+"""Their place in the checkout: it has no address that holds everywhere."""
 APP = ("model", "application")
 
 
@@ -46,11 +47,23 @@ def _of(metric: Metric, operator: str, **labels: str) -> str:
     return f"{operator} by ({', '.join(APP)}) ({series(metric, '', **labels)})"
 
 
-def _grown(metric: Metric, interval: str, most: int, by: tuple[str, ...] = APP, **labels: str) -> str:
-    """A counter has grown by more than ``most``. One that began meanwhile began at 0, which ``increase`` cannot see."""
-    known = increase(metric, *by, where="", interval=interval, **labels)
-    each = series(metric, "", **labels)
-    return f"{known} > {most} or sum by ({', '.join(by)}) ({each} unless {each} offset {interval}) > {most}"
+def _grown(metric: Metric, interval: str, most: int, by: tuple[str, ...] = APP, **options: str) -> str:
+    return f"{grown(metric, *by, where='', interval=interval, **options)} > {most}"
+
+
+def _no_replica() -> str:
+    """The routers see none; or there is no router, though Serve was asked for engines some time ago."""
+    asked = f'{SERVE_STATUS}{{deployment="EngineReplica"}}'
+    waits = f"max by (application) ({asked}) and max by (application) ({asked} offset 15m)"
+    return f"{_of(REPLICAS, 'max')} < 1 or {waits} unless on (application) {series(REPLICAS, '')}"
+
+
+def _stalled() -> str:
+    """Gauges go with their process, so that of a run that crashed or waits only its last values are left."""
+    step, steps = (f"max by (model) (last_over_time({series(metric, '')}[1h]))" for metric in (STEP, STEPS))
+    moves = f"max by (model) (changes({series(STEP, '')}[15m])) > 0"
+    ended = _grown(RUNS, "1h", 0, ("model",), outcome="finished|stopped")
+    return f"{step} < {steps} unless on (model) {moves} unless on (model) {ended}"
 
 
 def _rate(metric: Any, interval: str, **labels: str) -> str:
@@ -63,14 +76,15 @@ def serving() -> list[Alert]:
     return [
         Alert(
             "MultiverseNoReplica",
-            f"{_of(REPLICAS, 'max')} < 1",
+            _no_replica(),
             1,
             "critical",
             "No engine replica of {{ $labels.application }} answers: requests fail.",
         ),
         Alert(
             "MultiverseReplicasLost",
-            _grown(REPLICAS_LOST, "30m", 2),
+            # Each router counts all of them.
+            _grown(REPLICAS_LOST, "30m", 2, operator="max"),
             0,
             "warning",
             "Engine replicas of {{ $labels.application }} keep dying: {{ $value | humanize }} within 30 minutes.",
@@ -155,14 +169,13 @@ def kv() -> list[Alert]:
 
 
 def jobs() -> list[Alert]:
-    step, steps = (f"max by (model) ({series(metric, '')})" for metric in (STEP, STEPS))
     return [
         Alert(
             "MultiverseTrainingStalled",
-            f"max by (model) (changes({series(STEP, '')}[15m])) == 0 and {step} < {steps}",
-            15,
+            _stalled(),
+            10,
             "critical",
-            "The training of {{ $labels.model }} has done no step for 15 minutes and more.",
+            "The training of {{ $labels.model }} has not ended, and has done no step for 25 minutes and more.",
         ),
         Alert(
             "MultiverseCheckpointsFail",
@@ -192,16 +205,16 @@ def alerts() -> list[Alert]:
     return [alert for group in GROUPS.values() for alert in group()]
 
 
-def prometheus_rule() -> dict[str, Any]:
-    """All alerts as the Prometheus operator takes them."""
-    groups = [{"name": name, "rules": [_rule(alert) for alert in group()]} for name, group in GROUPS.items()]
+def prometheus_rule(runbooks: str = RUNBOOKS) -> dict[str, Any]:
+    """All alerts as the Prometheus operator takes them. runbooks: the URL of their folder, for the alerts to link."""
+    groups = [{"name": name, "rules": [_rule(alert, runbooks) for alert in group()]} for name, group in GROUPS.items()]
     metadata = {"name": "multiverse", "labels": {"app.kubernetes.io/name": "multiverse"}}
     kind = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule"}
     return kind | {"metadata": metadata, "spec": {"groups": groups}}
 
 
-def _rule(alert: Alert) -> dict[str, Any]:
-    annotations = {"summary": alert.summary, "runbook_url": f"{RUNBOOKS}/{alert.runbook}.md"}
+def _rule(alert: Alert, runbooks: str) -> dict[str, Any]:
+    annotations = {"summary": alert.summary, "runbook_url": f"{runbooks.rstrip('/')}/{alert.runbook}.md"}
     waits = {"for": f"{alert.minutes}m"} if alert.minutes else {}
     return (
         {"alert": alert.name, "expr": alert.expr}

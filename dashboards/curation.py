@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.panels import THIRD, figure, frame, lines, row
-from dashboards.queries import OF_MODEL, Query, rate, total
+from dashboards.queries import OF_MODEL, Query, grown, rate
 from multiverse.telemetry.curation import LLM_CALLS, LLM_COST, LLM_REQUESTS, LLM_RETRIES, LLM_TOKENS, ROWS
 
 
@@ -40,9 +40,9 @@ def build() -> Dashboard:
         .with_panel(
             figure(
                 "Cost",
-                "Of the workers that run, in the currency of the prices.",
+                "In the time shown, in the currency of the prices.",
                 "count",
-                Query(total(LLM_COST, where=OF_MODEL), "cost"),
+                Query(grown(LLM_COST, where=OF_MODEL), "cost"),
             )
         )
         .with_row(row("Rows"))

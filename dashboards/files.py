@@ -7,7 +7,7 @@ import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from dashboards import curation, kv_joins, serving, speedup, training
-from dashboards.alerts import prometheus_rule
+from dashboards.alerts import RUNBOOKS, prometheus_rule
 
 DASHBOARDS = {
     "speedup": speedup.build,
@@ -43,10 +43,10 @@ def kustomization() -> dict[str, Any]:
     }
 
 
-def files() -> dict[str, str]:
-    """By name. The same on every machine."""
+def files(runbooks: str = RUNBOOKS) -> dict[str, str]:
+    """By name. The same on every machine. runbooks: see `prometheus_rule`."""
     texts = {f"{name}.json": json.dumps(dashboard(name), indent=1, sort_keys=True) + "\n" for name in DASHBOARDS}
-    return texts | {"alerts.yaml": _yaml(prometheus_rule()), "kustomization.yaml": _yaml(kustomization())}
+    return texts | {"alerts.yaml": _yaml(prometheus_rule(runbooks)), "kustomization.yaml": _yaml(kustomization())}
 
 
 def _yaml(values: dict[str, Any]) -> str:

@@ -9,6 +9,12 @@ SERVED = 'model=~"$model",application=~"$deployment"'
 OF_MODEL = 'model=~"$model"'
 """Of jobs, which are no Serve application."""
 INTERVAL = "$__rate_interval"
+RANGE = "$__range"
+"""The time that a dashboard shows."""
+GAP = "10m"
+"""For so long a series may be missing without being taken for a new one."""
+SERVE_STATUS = "ray_serve_deployment_status"
+"""Ray Serve's own metric of every deployment, from when it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +38,22 @@ def rate(
     return _sum(f"rate({series(metric, where, suffix, **labels)}[{interval}])", by)
 
 
-def increase(metric: Metric, *by: str, where: str = SERVED, interval: str = INTERVAL, **labels: str) -> str:
-    return _sum(f"increase({series(metric, where, **labels)}[{interval}])", by)
+def fleet_rate(metric: Metric) -> str:
+    """Of a counter that each router tells of its whole fleet, per second."""
+    return _sum(_over("max", f"rate({series(metric)}[{INTERVAL}])", ("model", "application")), ())
+
+
+def grown(
+    metric: Metric, *by: str, where: str = SERVED, interval: str = RANGE, operator: str = "sum", **labels: str
+) -> str:
+    """How much a counter has grown in a time, over all processes, those that are gone included.
+
+    One that began meanwhile began at 0, which ``increase`` cannot see.
+    """
+    each = series(metric, where, **labels)
+    before = f"last_over_time({each}[{GAP}] offset {interval})"
+    known, new = f"increase({each}[{interval}]) and {before}", f"last_over_time({each}[{interval}]) unless {before}"
+    return _over(operator, f"{known} or {new}", by)
 
 
 def ratio(of: Metric, to: Metric, *by: str, where: str = SERVED, interval: str = INTERVAL, **labels: str) -> str:

@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.panels import THIRD, figure, frame, lines, row
-from dashboards.queries import Query, highest, quantile, rate, total
+from dashboards.queries import Query, fleet_rate, highest, quantile, rate, total
 from multiverse.telemetry.engines import (
     KV_USAGE,
     REPLICAS,
@@ -52,7 +52,8 @@ def build() -> Dashboard:
         .with_panel(
             lines(
                 "Requests by outcome",
-                "Good ends are stop and length. The client went: cancelled. The engine failed it: error.",
+                "Good ends are stop and length. The client went: cancelled. Its schema cannot be used: refused. The "
+                "engine failed it: error.",
                 "requests/s",
                 Query(rate(REQUESTS, "mode", "outcome"), "{{mode}} {{outcome}}"),
                 width=THIRD,
@@ -159,9 +160,9 @@ def build() -> Dashboard:
         .with_panel(
             lines(
                 "What went wrong and was put right",
-                "Replicas lost, branches that went on elsewhere, requests that went on sequentially.",
+                "Replicas lost, branches that went on elsewhere, requests that went on sequentially, by first reason.",
                 "per second",
-                Query(rate(REPLICAS_LOST), "replicas lost"),
+                Query(fleet_rate(REPLICAS_LOST), "replicas lost"),
                 Query(rate(BRANCHES_RETRIED, "reason"), "branches retried, {{reason}}"),
                 Query(rate(FALLBACKS, "reason"), "fallbacks, {{reason}}"),
                 width=THIRD,

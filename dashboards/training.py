@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.panels import THIRD, figure, frame, lines, row
-from dashboards.queries import OF_MODEL, Query, highest, quantile, rate, total
+from dashboards.queries import OF_MODEL, Query, grown, highest, quantile, rate
 from multiverse.telemetry.training import (
     CHECKPOINT_BYTES,
     CHECKPOINT_SECONDS,
@@ -45,9 +45,9 @@ def build() -> Dashboard:
         .with_panel(
             figure(
                 "Checkpoints that failed",
-                "Training goes on without them; the next save tries again.",
+                "In the time shown. Training goes on without them; the next save tries again.",
                 "count",
-                Query(f"{total(CHECKPOINTS, where=OF_MODEL, outcome='failed')} or vector(0)", "failed"),
+                Query(f"{grown(CHECKPOINTS, where=OF_MODEL, outcome='failed')} or vector(0)", "failed"),
             )
         )
         .with_row(row("Loss"))

@@ -1,13 +1,19 @@
 """The ingress: the OpenAI surface, and the sequencer of every request, over the engine replicas there are."""
 
+import logging
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.fleet import RayFleet
 from multiverse.config import AppConfig
+
+if TYPE_CHECKING:
+    from multiverse.serving.api.gate import Gate
+
+log = logging.getLogger(__name__)
 
 
 @serve.deployment
@@ -20,6 +26,7 @@ class Router:
     ) -> None:
         from multiverse.serving.access.admission import Admission
 
+        self._gate: Gate
         self._name = config.name
         # Before the engines: keys that cannot be used are told at once.
         self._access = config.access_control()
@@ -33,10 +40,17 @@ class Router:
         from multiverse.telemetry.export import build_ray
 
         recorders = [build_ray(self._name, serve=True)]
-        return build_asgi(self._fleet.engine, self._name, recorders, self._access, self._admission, scrape)
+        app = build_asgi(self._fleet.engine, self._name, recorders, self._access, self._admission, scrape)
+        self._gate = app.state.gate
+        return app
 
     async def check_health(self) -> None:
-        """Asked by Serve."""
+        """Asked by Serve every ten seconds. Metrics follow the engines by it also while no request comes."""
+        try:
+            await self._gate.look()
+        except Exception:
+            # Routers are not replaced because something cannot be measured.
+            log.exception("what the engines tell cannot be measured")
 
     async def __del__(self) -> None:
         await self._fleet.close()

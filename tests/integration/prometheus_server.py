@@ -36,7 +36,8 @@ class Prometheus:
 
     def series(self, expr: str, begin: float, end: float) -> list[dict[str, Any]]:
         """Labels and [seconds, value] pairs of a panel's query over a span of time, everything chosen above it."""
-        for name, value in {"$__rate_interval": RATE_INTERVAL, "$model": ".*", "$deployment": ".*"}.items():
+        times = {"$__rate_interval": RATE_INTERVAL, "$__range": f"{end - begin:.0f}s"}
+        for name, value in {**times, "$model": ".*", "$deployment": ".*"}.items():
             expr = expr.replace(name, value)
         found: list[dict[str, Any]] = self.get("query_range", query=expr, start=begin, end=end, step=1)["result"]
         return found

@@ -19,6 +19,8 @@ from multiverse.telemetry.requests import FORK_WIDTH, TOKENS
 
 pytestmark = pytest.mark.slow
 
+REPORT_SECONDS = 1
+
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
@@ -29,6 +31,7 @@ def port() -> Iterator[int]:
     with pytest.MonkeyPatch.context() as patch:
         # Without one Ray would write a token into the home folder.
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patch.setenv("RAY_metrics_report_interval_ms", str(1000 * REPORT_SECONDS))
         ray.init(
             "local", num_cpus=1, include_dashboard=False, object_store_memory=80 * 2**20, _metrics_export_port=port
         )
@@ -71,18 +74,25 @@ def test_every_metric_is_exported_under_its_name_with_the_prefix_ray(port: int) 
     assert samples["ray_multiverse_fork_width_count"] == ("histogram", 1.0)
 
 
+def in_the_cluster(name: str, model: str) -> list[float]:
+    """A metric's values for one model."""
+    families = text_string_to_metric_families(scrape_cluster().decode())
+    samples = [sample for family in families if family.name == name for sample in family.samples]
+    return [sample.value for sample in samples if sample.labels["model"] == model]
+
+
 def test_cluster_gathered_as_one_text_has_the_same_and_the_model(port: int) -> None:
-    build_ray("gathered").set(LEASES, 7)
+    recorder = build_ray("gathered")
+    recorder.set(LEASES, 7)
     deadline = time.monotonic() + 60
-    while True:
-        families = text_string_to_metric_families(scrape_cluster().decode())
-        leases = [sample for family in families if family.name == "ray_multiverse_leases" for sample in family.samples]
-        found = [sample.value for sample in leases if sample.labels["model"] == "gathered"]
-        if found:
-            break
+    while not (found := in_the_cluster("ray_multiverse_leases", "gathered")):
         assert time.monotonic() < deadline
         time.sleep(0.5)
     assert found == [7.0]
+    # Much longer than Ray keeps a gauge that is not set again.
+    time.sleep(8 * REPORT_SECONDS)
+    assert in_the_cluster("ray_multiverse_leases", "gathered") == [7.0]
+    del recorder
 
 
 def test_nothing_added_is_not_an_error(recorder: Recorder) -> None:

@@ -31,12 +31,32 @@ def test_keyboard_alone_is_enough(page: Page) -> None:
     assert outline == "solid"
     page.keyboard.press("Enter")
     finished(page)
+    expect(page.get_by_role("button", name="Generate")).to_be_focused()
     assert engine.requests[-1].parallel.mode == "force"
     page.get_by_label("Prompt").fill("wait")
     page.get_by_label("Prompt").press("ControlOrMeta+Enter")
     until(lambda: engine.open == 1)
     page.keyboard.press("Escape")
     until(lambda: engine.open == 0)
+
+
+def test_focus_stays_on_the_button_that_was_pressed(page: Page) -> None:
+    go, cancel = (page.get_by_role("button", name=name) for name in ("Generate", "Cancel"))
+    page.get_by_label("Prompt").fill("wait")
+    go.focus()
+    page.keyboard.press("Enter")
+    until(lambda: engine.open == 1)
+    expect(go).to_be_focused()
+    expect(go).to_be_disabled()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(cancel).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("Cancelled. What had come is shown.")
+    until(lambda: engine.open == 0)
+    expect(cancel).to_be_focused()
+    expect(cancel).to_be_disabled()
+    expect(go).to_be_enabled()
 
 
 def test_screen_readers_hear_steps_and_not_tokens(page: Page) -> None:

@@ -120,17 +120,18 @@ def run(config: Any, as_json: bool, on_ray: bool) -> None:
     from multiverse.evaluation.accuracy.run import evaluate
     from multiverse.storage import StorageError
 
-    opener = recorder = None
+    opener = recorders = None
     if on_ray or config.workers.count > 1:
         from multiverse.commands.cluster import connect
         from multiverse.evaluation.accuracy.workers import on_ray as asked_on_ray
         from multiverse.telemetry.export import build_ray
 
         connect(config.workers.count * config.workers.cpus)
-        opener, recorder = asked_on_ray(config), build_ray(config.model.name)
+        opener = asked_on_ray(config)
+        recorders = {side: build_ray(target.name) for side, target in config.sides.items()}
     try:
         evaluated = asyncio.run(
-            evaluate(config, opener, recorder, _Terminal(), lambda line: typer.echo(line, err=True))
+            evaluate(config, opener, recorders, _Terminal(), lambda line: typer.echo(line, err=True))
         )
     except StorageError as error:
         raise ValueError(str(error)) from error

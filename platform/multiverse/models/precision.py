@@ -8,7 +8,7 @@ log = logging.getLogger(__name__)
 
 
 def slow_on_this_cpu(dtype: str) -> bool:
-    """Whether this CPU has no instructions for ``dtype``, and computes in it many times slower than in float32.
+    """Whether this CPU has no instructions for ``dtype``, so that it computes in it by detours.
 
     bfloat16 needs AVX-512 or AMX, float16 AMX. Nothing is said of a GPU.
     """
@@ -29,4 +29,4 @@ def chosen(dtype: str) -> str:
 def warn_if_slow(dtype: str) -> None:
     """For models that run on the CPU."""
     if slow_on_this_cpu(dtype):
-        log.warning("this CPU has no instructions for %s: `dtype: float32` is many times faster on it", dtype)
+        log.warning("this CPU has no instructions for %s and is slow in it: set `dtype: float32`", dtype)

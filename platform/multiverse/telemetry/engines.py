@@ -7,6 +7,7 @@ from multiverse.telemetry.metric import Metric
 from multiverse.telemetry.recorders import Growing, Recorder
 from multiverse.telemetry.requests import BRANCHES_RETRIED
 
+# Of these two each router tells what it sees of the whole fleet: over several routers take the maximum.
 REPLICAS = Metric("multiverse_replicas", "gauge", "Engine replicas that answer.", "replicas")
 REPLICAS_LOST = Metric(
     "multiverse_replicas_lost_total", "counter", "Engine replicas that died or did not answer.", "replicas"

@@ -5,6 +5,9 @@ histogram's ``_sum`` from bucket midpoints: exact means come from counters, as i
 Processes outside Ray export with ``prometheus_client`` (`build`).
 """
 
+import threading
+import time
+import weakref
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -42,6 +45,11 @@ def build(registry: CollectorRegistry) -> Recorder:
     return PrometheusRecorder(registry)
 
 
+REFRESH_SECONDS = 1.0
+"""Ray drops a gauge's value when it has reported it and shows it for two intervals (of a second at least): one that is
+not set again by then is gone, whether or not it is still true."""
+
+
 class RayRecorder:
     """`Recorder` into Ray's metrics agent. ``module`` is ``ray.util.metrics`` or ``ray.serve.metrics``.
 
@@ -58,6 +66,9 @@ class RayRecorder:
         self._histograms = {
             m: module.Histogram(m.name, m.help, list(m.buckets), labels(m)) for m in of_kind("histogram")
         }
+        self._last: dict[tuple[Metric, tuple[str, ...]], tuple[float, dict[str, str]]] = {}
+        self._lock = threading.Lock()
+        threading.Thread(target=_refresh, args=(weakref.ref(self),), daemon=True).start()
 
     def inc(self, metric: Metric, amount: float = 1.0, **labels: str) -> None:
         counter = self._counters[metric]
@@ -67,7 +78,16 @@ class RayRecorder:
 
     def set(self, metric: Metric, value: float, **labels: str) -> None:
         gauge = self._gauges[metric]
-        gauge.set(value, self._tags(metric, labels))
+        tags = self._tags(metric, labels)
+        with self._lock:
+            gauge.set(value, tags)
+            self._last[metric, tuple(tags[name] for name in metric.labels)] = value, tags
+
+    def refresh(self) -> None:
+        """Set every gauge to its last value again."""
+        with self._lock:
+            for (metric, _), (value, tags) in self._last.items():
+                self._gauges[metric].set(value, tags)
 
     def observe(self, metric: Metric, value: float, **labels: str) -> None:
         histogram = self._histograms[metric]
@@ -78,6 +98,14 @@ class RayRecorder:
         if labels.keys() != set(metric.labels):
             raise ValueError(f"{metric.name} has the labels {metric.labels}, not {tuple(labels)}")
         return {**labels, "model": self._model}
+
+
+def _refresh(reference: "weakref.ref[RayRecorder]") -> None:
+    """As long as the recorder is there."""
+    while (recorder := reference()) is not None:
+        recorder.refresh()
+        del recorder
+        time.sleep(REFRESH_SECONDS)
 
 
 def build_ray(model: str, *, serve: bool = False) -> Recorder:

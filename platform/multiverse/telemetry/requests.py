@@ -5,7 +5,8 @@ from multiverse.telemetry.metric import Metric
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0)
 _RATIOS = (1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
 
-# mode: auto, force or off. outcome: the finish reason, or "cancelled" or "error".
+# mode: auto, force or off. outcome: the finish reason, "cancelled", "error", or "refused": the engine cannot do what is
+# asked for.
 REQUESTS = Metric(
     "multiverse_requests_total", "counter", "Requests that ended, by outcome.", "requests", ("mode", "outcome")
 )
@@ -150,6 +151,7 @@ BRANCHES_RETRIED = Metric(
     "branches",
     ("reason",),
 )
+# reason: of its first fallback.
 FALLBACKS = Metric(
-    "multiverse_fallbacks_total", "counter", "Requests that went on sequentially.", "requests", ("reason",)
+    "multiverse_fallbacks_total", "counter", "Requests that went on sequentially somewhere.", "requests", ("reason",)
 )

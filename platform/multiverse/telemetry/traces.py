@@ -45,10 +45,13 @@ def enabled() -> bool:
 
 
 @contextmanager
-def span(name: str, parent: str = "", **attributes: str | int | float | bool) -> Iterator[str]:
+def span(
+    name: str, parent: str = "", refusal: type[Exception] | tuple[()] = (), **attributes: str | int | float | bool
+) -> Iterator[str]:
     """A span around what is done inside; an error that leaves it is noted. Gives its ``traceparent``, "" where off.
 
-    parent: the ``traceparent`` of the span it belongs to; "": it begins a trace. attributes: under ``multiverse.``.
+    parent: the ``traceparent`` of the span it belongs to; "": it begins a trace. refusal: raised where a request is at
+    fault, which is no error of the span. attributes: under ``multiverse.``.
     """
     provider = _provider()
     if provider is None:
@@ -69,8 +72,9 @@ def span(name: str, parent: str = "", **attributes: str | int | float | bool) ->
     try:
         yield carrier["traceparent"]
     except Exception as error:
-        # Its message may have a client's text in it.
-        made.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        if not isinstance(error, refusal):
+            # Its message may have a client's text in it.
+            made.set_status(Status(StatusCode.ERROR, type(error).__name__))
         raise
     finally:
         made.end()

@@ -1,4 +1,4 @@
-"""Metrics of training. They are told by `multiverse.training.observers.Metrics`, on the first worker."""
+"""Metrics of training: `multiverse.training.observers.Metrics` tells them on the first worker, the job its end."""
 
 from multiverse.telemetry.metric import Metric
 
@@ -6,6 +6,8 @@ from multiverse.telemetry.metric import Metric
 LOSS = Metric("multiverse_training_loss", "gauge", "Mean loss of the last step, in nats.", "nats", ("part",))
 STEP = Metric("multiverse_training_step", "gauge", "Steps done so far.", "steps")
 STEPS = Metric("multiverse_training_steps", "gauge", "Steps of the whole run.", "steps")
+# outcome: finished, stopped (its time was over; the same command goes on) or failed.
+RUNS = Metric("multiverse_training_runs_total", "counter", "Runs that ended, by outcome.", "runs", ("outcome",))
 STEP_SECONDS = Metric(
     "multiverse_training_step_seconds",
     "histogram",

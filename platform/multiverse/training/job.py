@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from multiverse.config import short_name
+from multiverse.telemetry.export import build_ray
+from multiverse.telemetry.training import RUNS
 from multiverse.training.config import TrainConfig
 from multiverse.training.observers import Metrics, MLflow, Several, TensorBoard, Terminal
 from multiverse.training.run import Observer, Summary, train
@@ -27,6 +29,17 @@ def train_on_ray(config: TrainConfig) -> Summary:
 
     Workers that are lost are started again, from the newest checkpoint. Raises what a worker raised last.
     """
+    outcome = "failed"
+    try:
+        summary = _fitted(config)
+        outcome = "finished" if summary.finished else "stopped"
+        return summary
+    finally:
+        # Here, since only the job sees workers that died; Ray reports it when the job exits.
+        build_ray(short_name(config.model)).inc(RUNS, outcome=outcome)
+
+
+def _fitted(config: TrainConfig) -> Summary:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -69,8 +82,6 @@ def _storage(config: TrainConfig) -> str:
 def _worker(values: dict[str, Any]) -> dict[str, Any]:
     import ray.train
     from ray.train.torch import get_device
-
-    from multiverse.telemetry.export import build_ray
 
     config = TrainConfig.of(values["config"])
     first = ray.train.get_context().get_world_rank() == 0

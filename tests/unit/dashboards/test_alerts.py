@@ -101,12 +101,81 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
 }
 
 
-def fires(folder: Path, alert: str, values: dict[str, str]) -> bool:
+SERVED = 'ray_serve_deployment_status{application="a",deployment="EngineReplica"}'
+SERVE_ALONE = {"application": "a"}
+
+
+def of_routers(metric: str, *values: str) -> dict[str, str]:
+    """Of one router each."""
+    return {name(metric, APP, replica=f"r{number}"): numbers for number, numbers in enumerate(values)}
+
+
+def step(values: str, worker: str = "w") -> dict[str, str]:
+    return {name("training_step", MODEL, WorkerId=worker): values}
+
+
+def steps(values: str, worker: str = "w") -> dict[str, str]:
+    return {name("training_steps", MODEL, WorkerId=worker): values}
+
+
+def ended(values: str, outcome: str) -> dict[str, str]:
+    return {name("training_runs_total", MODEL, outcome=outcome): values}
+
+
+# Further situations: the alert, its series, and the labels that it fires with at the end of two hours, if it does.
+SITUATIONS: dict[str, tuple[str, dict[str, str], dict[str, str] | None]] = {
+    "no replica has ever come up": ("NoReplica", {SERVED: "3x120"}, SERVE_ALONE),
+    "the first replica loads its model": ("NoReplica", {SERVED: "_x109 3x10"}, None),
+    "replicas are there": ("NoReplica", {SERVED: "6x120", name("replicas", APP): "2x120"}, None),
+    "all routers are gone": ("NoReplica", {SERVED: "6x120", name("replicas", APP): "2x100"}, SERVE_ALONE),
+    "one of two routers sees replicas": ("NoReplica", of_routers("replicas", "0x120", "2x120"), None),
+    "two routers lost the same two": ("ReplicasLost", of_routers("replicas_lost_total", *["0x100 2x20"] * 2), None),
+    "two routers lost the same three": ("ReplicasLost", of_routers("replicas_lost_total", *["0x100 3x20"] * 2), APP),
+    "a counter of long ago was not scraped for a while": (
+        "LeasesLeaked",
+        {name("leases_leaked_total", APP): "1x50 _x10 1x60"},
+        None,
+    ),
+    "a counter of long ago is gone since": ("LeasesLeaked", {name("leases_leaked_total", APP): "1x59"}, None),
+    "leases leaked, and the engine is gone": ("LeasesLeaked", {name("leases_leaked_total", APP): "_x80 1x20"}, APP),
+    "a run crashed": ("TrainingStalled", step("0+1x80") | steps("500x80"), MODEL),
+    "a run has failed": ("TrainingStalled", step("0+1x80") | steps("500x80") | ended("_x82 1x37", "failed"), MODEL),
+    "a run waits for nodes after it was started again": (
+        "TrainingStalled",
+        step("0+1x60") | steps("500x60") | step("_x65 50+1x20", "again") | steps("_x65 500x20", "again"),
+        MODEL,
+    ),
+    "a run was started again and goes on": (
+        "TrainingStalled",
+        step("0+1x60") | steps("500x60") | step("_x65 50+1x55", "again") | steps("_x65 500x55", "again"),
+        None,
+    ),
+    "a run goes on": ("TrainingStalled", step("0+1x120") | steps("500x120"), None),
+    "a run has begun": ("TrainingStalled", step("_x110 0x9") | steps("_x110 500x9"), None),
+    "a run finished, and its last step was not scraped": (
+        "TrainingStalled",
+        step("0+1x80") | steps("82x80") | ended("_x82 1x37", "finished"),
+        None,
+    ),
+    "a run's time was over": (
+        "TrainingStalled",
+        step("0+1x80") | steps("500x80") | ended("_x82 1x37", "stopped"),
+        None,
+    ),
+    "a run crashed, and another one finished long ago": (
+        "TrainingStalled",
+        step("_x20 0+1x60") | steps("_x20 500x60") | ended("_x10 1x109", "finished"),
+        MODEL,
+    ),
+}
+
+
+def fires(folder: Path, alert: str, values: dict[str, str], labels: dict[str, str]) -> bool:
     program = shutil.which("promtool")
     if program is None:
         pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
     (rule,) = [found for found in alerts() if found.name == f"Multiverse{alert}"]
-    expected = [{"exp_labels": labels(alert) | {"severity": rule.severity}}]
+    expected = [{"exp_labels": labels | {"severity": rule.severity}}]
     inputs = [{"series": series, "values": numbers} for series, numbers in values.items()]
     tests = [{"interval": "1m", "input_series": inputs, "alert_rule_test": []}]
     # Only labels are compared: what a summary says of the value is not.
@@ -128,7 +197,7 @@ def fires(folder: Path, alert: str, values: dict[str, str]) -> bool:
     return fired
 
 
-def labels(alert: str) -> dict[str, str]:
+def labels_of(alert: str) -> dict[str, str]:
     return MODEL if alert in ("TrainingStalled", "CheckpointsFail", "CurationFails") else APP
 
 
@@ -138,9 +207,15 @@ def test_every_alert_has_its_case() -> None:
 
 @pytest.mark.parametrize("alert", CASES)
 def test_alert_fires_when_it_should(tmp_path: Path, alert: str) -> None:
-    assert fires(tmp_path, alert, CASES[alert][0])
+    assert fires(tmp_path, alert, CASES[alert][0], labels_of(alert))
 
 
 @pytest.mark.parametrize("alert", CASES)
 def test_alert_is_silent_when_all_is_well(tmp_path: Path, alert: str) -> None:
-    assert not fires(tmp_path, alert, CASES[alert][1])
+    assert not fires(tmp_path, alert, CASES[alert][1], labels_of(alert))
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_alert_fires_in_this_situation_or_is_silent(tmp_path: Path, situation: str) -> None:
+    alert, values, labels = SITUATIONS[situation]
+    assert fires(tmp_path, alert, values, labels or labels_of(alert)) == (labels is not None)

@@ -9,9 +9,11 @@ import jsonschema
 import pytest
 import yaml
 
+from dashboards.__main__ import main
 from dashboards.alerts import alerts
 from dashboards.files import DASHBOARDS, dashboard, files
 from dashboards.panels import UNITS
+from dashboards.queries import GAP, INTERVAL, RANGE, SERVE_STATUS
 from multiverse.telemetry.metrics import METRICS
 
 every_dashboard = pytest.mark.parametrize("name", DASHBOARDS)
@@ -30,6 +32,14 @@ def panels(name: str) -> list[dict[str, Any]]:
 def test_regenerating_gives_the_committed_files(root: Path) -> None:
     folder = root / "dashboards/generated"
     assert {path.name: path.read_text() for path in folder.iterdir()} == files()
+
+
+def test_alerts_link_the_runbooks_where_they_are_said_to_be(tmp_path: Path) -> None:
+    main(tmp_path, runbooks="https://git.example.com/docs/runbooks/")
+    groups = yaml.safe_load((tmp_path / "alerts.yaml").read_text())["spec"]["groups"]
+    links = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]]
+    assert links == [f"https://git.example.com/docs/runbooks/{alert.runbook}.md" for alert in alerts()]
+    assert {path.name for path in tmp_path.iterdir()} == set(files())
 
 
 @every_dashboard
@@ -87,12 +97,24 @@ def test_queries_ask_for_metrics_there_are_and_take_what_is_chosen(name: str) ->
             assert set(_NAME.findall(target["expr"])) <= EXPORTED
             assert 'model=~"$model"' in target["expr"]
             assert ('application=~"$deployment"' in target["expr"]) == ("deployment" in variables)
-            assert set(re.findall(r"\[([^\]]+)\]", target["expr"])) <= {"$__rate_interval"}
+            assert set(re.findall(r"\[([^\]]+)\]", target["expr"])) <= {INTERVAL, RANGE, GAP}
+
+
+@every_dashboard
+def test_counters_are_asked_for_over_a_time(name: str) -> None:
+    """Ray shows the counters of processes that are gone as long as their node is there."""
+    behind = [
+        (metric.group(1), target["expr"][metric.end() : metric.end() + 1])
+        for panel in panels(name)
+        for target in panel["targets"]
+        for metric in re.finditer(r"\b(ray_\w+_(?:total|bucket|count|sum))\{[^}]*\}", target["expr"])
+    ]
+    assert behind and [found for found in behind if found[1] != "["] == []
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert.name)
 def test_alert_asks_for_metrics_there_are_and_has_a_runbook(root: Path, alert: Any) -> None:
-    assert set(_NAME.findall(alert.expr)) and set(_NAME.findall(alert.expr)) <= EXPORTED
+    assert set(_NAME.findall(alert.expr)) and set(_NAME.findall(alert.expr)) <= EXPORTED | {SERVE_STATUS}
     runbook = (root / "docs/runbooks" / f"{alert.runbook}.md").read_text()
     parts = ["**What it means.**", "**How to find the cause.**", "**What to do.**"]
     assert [part for part in parts if part not in runbook] == []

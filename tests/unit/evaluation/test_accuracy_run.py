@@ -316,7 +316,15 @@ async def test_records_are_of_this_run_only(tmp_path: Path) -> None:
     assert all(replace(record, text="").correct for record in found.records["model"].values())
 
 
-async def test_progress_is_in_the_metrics(tmp_path: Path) -> None:
+def values_of(registry: CollectorRegistry, **labels: str) -> list[float | None]:
+    """Answers asked for, and those there are: correct, wrong and failed."""
+    value, labels = registry.get_sample_value, {"suite": "generated", **labels}
+    outcomes = ("correct", "wrong", "failed")
+    there = [value("multiverse_evaluation_answers", labels | {"outcome": outcome}) for outcome in outcomes]
+    return [value("multiverse_evaluation_tasks", labels), *there]
+
+
+async def test_progress_is_in_the_metrics_by_side(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     answers, bad = right(40), set(list(right_answers(40))[:5])
 
@@ -325,12 +333,34 @@ async def test_progress_is_in_the_metrics(tmp_path: Path) -> None:
             raise AnswerError("out of order", retryable=False)
         return Response(answers(ask), "stop", 30, 10, 0.1)  # type: ignore[arg-type]
 
-    made = config(tmp_path)
-    await evaluate(made, opener(made, ours=Told(answer)), recorder=build(registry))
-    suite = {"suite": "generated"}
-    assert registry.get_sample_value("multiverse_evaluation_tasks", suite) == 40
-    for outcome, count in (("correct", 35), ("failed", 5)):
-        name = "multiverse_evaluation_answers_total"
-        assert registry.get_sample_value(name, suite | {"outcome": outcome}) == count
-    assert registry.get_sample_value("multiverse_evaluation_tokens_total", suite) == 35 * 30
-    assert registry.get_sample_value("multiverse_evaluation_critical_path_tokens_total", suite) == 35 * 10
+    made = config(tmp_path, against="theirs")
+    theirs = Told(lambda ask: Response("Answer: nothing of that", "stop", 4, 4, 0.1))
+    recorder = build(registry)
+    answering = opener(made, ours=Told(answer), theirs=theirs)
+    await evaluate(made, answering, {"model": recorder, "against": recorder})
+    assert values_of(registry, side="model") == [40, 35, 0, 5]
+    assert values_of(registry, side="against") == [40, 0, 40, 0]
+    ours = {"suite": "generated", "side": "model"}
+    assert registry.get_sample_value("multiverse_evaluation_tokens_total", ours) == 35 * 30
+    assert registry.get_sample_value("multiverse_evaluation_critical_path_tokens_total", ours) == 35 * 10
+
+
+async def test_progress_counts_what_earlier_runs_have_answered(tmp_path: Path) -> None:
+    await run(tmp_path, Told(right(40)), 30)
+    registry = CollectorRegistry()
+    made, told = config(tmp_path), Told(right(40))
+    await evaluate(made, opener(made, ours=told), {"model": build(registry)})
+    assert len(told.asked) == 10
+    assert values_of(registry, side="model") == [40, 40, 0, 0]
+
+
+async def test_progress_is_of_each_suites_own_budgets(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    made = config(tmp_path, suites=[{"name": "generated", "count": 40, "budgets": [9, "0%", "100%"]}], budgets=[5])
+
+    def answer(ask: Ask) -> Response:
+        return Response("Answer: no", "length", 20, 20, 0.0, forced=ask.budget is not None)
+
+    await evaluate(made, opener(made, ours=Told(answer)), {"model": build(registry)})
+    # All answers are alike, so both quantiles are 20 positions.
+    assert values_of(registry, side="model") == [3 * 40, 0, 3 * 40, 0]

@@ -1,6 +1,7 @@
 """k8s/README.md names what is there, and its request is one that the server of step 4 takes."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import yaml
 from multiverse.config import AppConfig
 from multiverse.serving.api.schema import ChatBody
 from multiverse.training.config import TrainConfig
-from tests.unit.k8s.rendered import OVERLAYS, ROOT, containers, everything, pods, quantity, render, serve_config
+from tests.unit.k8s.rendered import (
+    OVERLAYS,
+    ROOT,
+    containers,
+    everything,
+    pods,
+    quantity,
+    render,
+    render_folder,
+    serve_config,
+)
 
 TEXT = (ROOT / "k8s/README.md").read_text()
 COMMANDS = TEXT.replace("\\\n", " ")
@@ -116,6 +127,17 @@ def test_sum_of_the_requests_is_that_of_the_pods() -> None:
     asked.append(service["spec"]["rayClusterConfig"]["autoscalerOptions"]["resources"]["requests"])
     cpus, gib = (sum(quantity(part[name]) for part in asked) for name in ("cpu", "memory"))
     assert f"pods ask for {cpus:.1f} CPUs and {gib / 2**30:.1f} GiB of memory" in " ".join(TEXT.split())
+
+
+def test_replacement_makes_runbooks_links(root: Path, tmp_path: Path) -> None:
+    replacements = yaml.safe_load("replacements:" + TEXT.partition("```yaml\nreplacements:")[2].partition("```")[0])
+    resources = {"resources": [os.path.relpath(root / "dashboards/generated", tmp_path)]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(resources | replacements))
+    (rule,) = [value for value in render_folder(tmp_path) if value["kind"] == "PrometheusRule"]
+    links = [one["annotations"]["runbook_url"] for group in rule["spec"]["groups"] for one in group["rules"]]
+    address = replacements["replacements"][0]["sourceValue"] + "/"
+    assert links and [link for link in links if not link.startswith(f"{address}runbooks/")] == []
+    assert [link for link in links if not (root / "docs" / link.removeprefix(address)).is_file()] == []
 
 
 def test_namespaces_are_those_of_the_policies() -> None:

@@ -23,7 +23,7 @@ def test_bfloat16_is_slow_exactly_where_the_cpu_has_no_avx512(caplog: pytest.Log
     has_instructions = {"avx512bw", "avx512vl", "avx512dq"} <= set(flags[1].split())
     assert slow_on_this_cpu("bfloat16") is not has_instructions
     warn_if_slow("bfloat16")
-    assert ("`dtype: float32` is many times faster" in caplog.text) is not has_instructions
+    assert ("set `dtype: float32`" in caplog.text) is not has_instructions
 
 
 def test_auto_is_what_the_machine_is_fast_in() -> None:

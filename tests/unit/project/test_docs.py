@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import subprocess
+from dataclasses import fields
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -97,6 +100,38 @@ def test_pictures_are_well_formed_and_say_what_they_show(root: Path) -> None:
 def test_operations_lead_to_every_runbook(root: Path) -> None:
     linked = set(re.findall(r"\(runbooks/([\w-]+)\.md\)", (root / "docs/operations.md").read_text()))
     assert linked == {path.stem for path in (root / "docs/runbooks").glob("*.md")}
+
+
+def test_fields_and_commands_that_runbooks_name_are_there(root: Path) -> None:
+    """Of a key they are written as `limits.max_width`, of a request as `max_tokens` or `parallel.max_positions`."""
+    from multiverse.cli import app
+    from multiverse.serving.access.keys import KeyLimits
+    from multiverse.serving.api.schema import ChatBody, Parallel
+
+    known = set(re.findall(r"^\| `([\w.]+)` \|", (root / "docs/configuration.md").read_text(), re.MULTILINE))
+    known |= {f"limits.{field.name}" for field in fields(KeyLimits)} | set(ChatBody.model_fields)
+    known |= {f"parallel.{name}" for name in Parallel.model_fields}
+    known |= {"no_plan", "no_room", "queue_full"}  # reasons
+    texts = [(path.stem, path.read_text()) for path in (root / "docs/runbooks").glob("*.md")]
+    named = [(book, name) for book, text in texts for name in re.findall(r"`([a-z]+(?:[._][a-z]+)+)`", text)]
+    assert len(named) > 20
+    assert [item for item in named if item[1] not in known] == []
+    modes = [part for _, text in texts for part in re.findall(r'`"parallel": (\{.*?\})`', text)]
+    assert {Parallel.model_validate_json(part).mode for part in modes} == {"off"}
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    commands |= {str(group.name) for group in app.registered_groups}
+    assert {name for _, text in texts for name in re.findall(r"`multiverse (\w+)", text)} <= commands
+
+
+def test_prometheus_takes_the_scrape_configuration_of_the_operations_guide(root: Path, tmp_path: Path) -> None:
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    _, _, rest = (root / "docs/operations.md").read_text().partition("```yaml\nscrape_configs:")
+    (tmp_path / "prometheus.yaml").write_text("scrape_configs:" + rest.partition("```")[0])
+    command = [program, "check", "config", "--syntax-only", tmp_path / "prometheus.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_command_has_its_line_in_the_readme(root: Path) -> None:

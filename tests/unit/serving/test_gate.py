@@ -15,7 +15,7 @@ from multiverse.serving.access.admission import Admission, AdmissionLimits, Pres
 from multiverse.serving.access.key_file import entry
 from multiverse.serving.access.key_store import KeyStore
 from multiverse.serving.access.refusals import Overloaded
-from multiverse.serving.api.gate import pressure_of
+from multiverse.serving.api.gate import Gate, pressure_of
 from multiverse.serving.api.http import build_asgi
 from multiverse.serving.fleet.fleet_engine import stats_of
 from multiverse.serving.fleet.messages import Status
@@ -30,10 +30,13 @@ LIMITED = "  tenant: lab\n  limits: {concurrency: 1, tokens_per_minute: 4, max_w
 class Server:
     """The application with the keys mv-alice (no limits), mv-bob and mv-carol (limits, one tenant)."""
 
-    def __init__(self, keys: Path, client: httpx.AsyncClient, engine: FakeEngine, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, keys: Path, client: httpx.AsyncClient, engine: FakeEngine, gate: Gate, registry: CollectorRegistry
+    ) -> None:
         self.keys = keys
         self.client = client
         self.engine = engine
+        self.gate = gate
         self._registry = registry
 
     async def ask(self, key: str = "mv-alice", content: str = "Go", **fields: Any) -> httpx.Response:
@@ -57,6 +60,8 @@ def script(engine: FakeEngine, question: str) -> Sequence[Any]:
     match question:
         case "wait":
             return [*sequential(engine.tokens, "One")[:1], 60.0]
+        case "refused":
+            return [ValueError('Unimplemented keys: ["nonsense"]')]
         case "block":
             return block_of_two(engine.tokens)
         case _:
@@ -71,7 +76,7 @@ async def served(keys: Path | None, admission: Admission | None = None, **access
     app = build_asgi(engine, "tiny", [build(registry)], Access(store, **access), admission)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://10.0.0.1") as client:
-        yield Server(keys or Path(), client, engine, registry)
+        yield Server(keys or Path(), client, engine, app.state.gate, registry)
 
 
 def refused(response: httpx.Response) -> tuple[int, str, str]:
@@ -271,6 +276,56 @@ async def test_dead_engine_holds_nobody_in_the_queue(keys: Path) -> None:
         assert (await server.ask("mv-bob")).status_code == 200
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_replicas_are_counted_while_no_request_comes(keys: Path) -> None:
+    async with served(keys) as server:
+        server.engine.figures["replicas"] = 2
+        await server.gate.look()
+        assert server.metric("multiverse_replicas") == 2
+        server.engine.dead = True
+        await server.gate.look()
+        assert server.metric("multiverse_replicas") == 0
+        server.engine.dead = False
+        await server.gate.look()
+        assert server.metric("multiverse_replicas") == 2
+
+
+async def test_engine_that_does_not_answer_counts_as_gone(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silent() -> dict[str, Any]:
+        await asyncio.sleep(60)
+        return {}
+
+    monkeypatch.setattr("multiverse.serving.api.gate.LOOK_SECONDS", 0.01)
+    async with served(keys) as server:
+        await server.gate.look()
+        assert server.metric("multiverse_replicas") == 1
+        server.engine.stats = silent  # type: ignore[method-assign]
+        async with asyncio.timeout(5):
+            await server.gate.look()
+        assert server.metric("multiverse_replicas") == 0
+
+
+async def test_metrics_are_shown_without_an_engine(keys: Path) -> None:
+    async with served(keys, open_metrics=True) as server:
+        await server.ask()
+        server.engine.dead = True
+        response = await server.client.get("/metrics")
+        assert response.status_code == 200
+        assert "\nmultiverse_replicas 0.0\n" in response.text
+        assert '\nmultiverse_requests_total{mode="off",outcome="stop"} 1.0\n' in response.text
+
+
+async def test_schema_that_cannot_be_followed_is_no_error_of_the_engine(keys: Path) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
+    async with served(keys) as server:
+        for stream in (False, True):
+            response = await server.ask(content="refused", response_format=form, stream=stream)
+            assert (response.status_code, response.json()["error"]["param"]) == (400, "response_format")
+        assert server.metric("multiverse_requests_total", mode="off", outcome="refused") == 2
+        assert server.metric("multiverse_requests_total", mode="off", outcome="error") is None
+        assert (await server.ask(content="refused")).status_code == 500
+        assert server.metric("multiverse_requests_total", mode="off", outcome="error") == 1
 
 
 def test_pressure_is_what_the_engine_tells() -> None:

@@ -31,10 +31,20 @@ def test_request_with_a_block() -> None:
     assert registry.get_sample_value("multiverse_join_seconds_count") == 1
 
 
-def test_fallbacks_are_counted_by_reason() -> None:
+def test_request_that_falls_back_is_counted_once_by_its_first_reason() -> None:
     registry = CollectorRegistry()
-    ServerMeter(build(registry)).started("auto").event(FellBack((), "no_goal"))
-    assert registry.get_sample_value("multiverse_fallbacks_total", {"reason": "no_goal"}) == 1
+    server = ServerMeter(build(registry))
+    for reasons in (["no_goal", "stray_tag", "no_goal"], ["stray_tag"], []):
+        meter = server.started("auto")
+        for branch, reason in enumerate(reasons, 1):
+            meter.event(FellBack(((1, branch),), reason))
+        meter.ended()
+    fallbacks = [
+        registry.get_sample_value("multiverse_fallbacks_total", {"reason": reason})
+        for reason in ("no_goal", "stray_tag")
+    ]
+    assert fallbacks == [1, 1]
+    assert registry.get_sample_value("multiverse_requests_total", {"mode": "auto", "outcome": "cancelled"}) == 3
 
 
 def test_request_that_is_given_up_is_cancelled() -> None:

@@ -40,18 +40,18 @@ def test_curation_counts_rows_and_what_is_new_in_the_accounts() -> None:
 def test_evaluation_says_how_far_it_is() -> None:
     registry = CollectorRegistry()
     value = registry.get_sample_value
-    meter = EvaluationMeter(build(registry), "generated", 10)
+    meter = EvaluationMeter(build(registry), "against", "generated")
+    meter.wanted(10)
+    meter.kept(True)
     meter.answered(True, tokens=30, critical_path=20)
     meter.answered(False, tokens=10, critical_path=10)
-    meter.failed()
-    assert value("multiverse_evaluation_tasks", {"suite": "generated"}) == 10
+    whose = {"side": "against", "suite": "generated"}
+    assert value("multiverse_evaluation_tasks", whose) == 10
     outcomes = ("correct", "wrong", "failed")
-    counted = [
-        value("multiverse_evaluation_answers_total", {"suite": "generated", "outcome": name}) for name in outcomes
-    ]
-    assert counted == [1, 1, 1]
-    assert value("multiverse_evaluation_tokens_total", {"suite": "generated"}) == 40
-    assert value("multiverse_evaluation_critical_path_tokens_total", {"suite": "generated"}) == 30
+    there = [value("multiverse_evaluation_answers", whose | {"outcome": name}) for name in outcomes]
+    assert there == [2, 1, 0]
+    assert value("multiverse_evaluation_tokens_total", whose) == 40
+    assert value("multiverse_evaluation_critical_path_tokens_total", whose) == 30
 
 
 def test_training_step_and_checkpoints() -> None:

@@ -43,7 +43,7 @@ def test_buckets_belong_to_histograms_and_ascend_from_above_zero(metric: Metric)
 def test_labels_are_those_whose_values_the_platform_or_its_operator_names() -> None:
     labels = {label for metric in METRICS for label in metric.labels}
     served = {"mode", "outcome", "batch", "reason", "key", "kind", "limit", "distance", "policy", "place"}
-    assert labels == served | {"part", "stage", "suite"}
+    assert labels == served | {"part", "stage", "side", "suite"}
 
 
 def test_names_are_unique() -> None:

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from multiverse.engine.segment import Sampling
+from multiverse.serving.api.http import build_asgi
 from multiverse.serving.request import GenerationRequest, ParallelOptions
 from multiverse.serving.sequencing.sequencer import EngineLimits, Sequencer
 from multiverse.telemetry import traces
 from tests.otlp_receiver import Receiver, attributes, receiver
 from tests.unit.serving.fake_engine import WordCodec
 from tests.unit.serving.fake_fleet import FakeCluster, resumable
+from tests.unit.serving.http_fakes import FakeEngine
 from tests.unit.serving.sequencer_harness import GOAL_2
 
 SECRET = "secret"
@@ -72,6 +76,19 @@ async def test_no_text_is_sent(received: Receiver) -> None:
     traces.flush()
     assert received.named("broken")[0].status.message == "ValueError"
     assert not [span.name for span in received.spans if SECRET in str(span)]
+
+
+async def test_schema_that_cannot_be_followed_is_no_error_of_its_request(received: Receiver) -> None:
+    app = build_asgi(FakeEngine(lambda _: [ValueError(SECRET)]), "tiny")
+    schema = {"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "Go"}]}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        for form, status in ((schema, 400), ({"type": "text"}, 500)):
+            response = await client.post("/v1/chat/completions", json=body | {"response_format": form})
+            assert response.status_code == status
+    traces.flush()
+    statuses = [span.status.code for span in received.named("request")]
+    assert statuses == [Status.STATUS_CODE_UNSET, Status.STATUS_CODE_ERROR]
 
 
 def test_without_an_endpoint_there_is_no_span(monkeypatch: pytest.MonkeyPatch) -> None:

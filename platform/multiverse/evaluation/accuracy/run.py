@@ -1,7 +1,7 @@
 """The run: what is left to ask of each side, asked, graded, kept; then all of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -71,15 +71,15 @@ class Evaluated:
 async def evaluate(
     config: EvaluateConfig,
     opener: Opener | None = None,
-    recorder: Recorder | None = None,
+    recorders: Mapping[str, Recorder] | None = None,
     tell: Callable[[Progress], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Evaluated:
     """Ask what is not answered yet, and answers that failed once more. All of it is kept under ``config.out``.
 
-    opener: who gets the answers; default: this process. say: is told which model answers at an address. Raises
-    ValueError (ConfigError, SuiteError, RecordsError, TargetError) and StorageError with a message for the user; what
-    is answered by then stays.
+    opener: who gets the answers; default: this process. recorders: of metrics, by side. say: is told which model
+    answers at an address. Raises ValueError (ConfigError, SuiteError, RecordsError, TargetError) and StorageError with
+    a message for the user; what is answered by then stays.
     """
     out = Path(config.out)
     questions = tuple(load_questions(use, config.seed) for use in config.suites)
@@ -90,6 +90,9 @@ async def evaluate(
     state = State.open(out, config, questions, identities)
     grader = Grader()
     budgets: dict[str, dict[int, str]] = {}
+    meters = {side: _Meters((recorders or {}).get(side), side, config, questions) for side in config.sides}
+    for meter in meters.values():
+        meter.wanted({suite.suite: _budgets(config, suite) for suite in questions})
     try:
         with ExitStack() as files:
             results = {side: files.enter_context(open_results(out / f"answers-{side}.jsonl")) for side in config.sides}
@@ -99,8 +102,7 @@ async def evaluate(
             for side in reversed(list(config.sides)):
                 async with AsyncExitStack() as stack:
                     asking = _Side(side, config, questions, results[side], grader, stack, opener or here(config))
-                    meter = _Meters(recorder, config, questions)
-                    await asking.ask({suite.suite: [None] for suite in questions}, meter, tell)
+                    await asking.ask({suite.suite: [None] for suite in questions}, meters[side], tell)
                     if not budgets:
                         budgets = {
                             suite.suite: state.budgets(
@@ -110,7 +112,9 @@ async def evaluate(
                             )
                             for suite in questions
                         }
-                    await asking.ask({suite: list(found) for suite, found in budgets.items()}, meter, tell)
+                        for meter in meters.values():
+                            meter.wanted(budgets)
+                    await asking.ask({suite: list(found) for suite, found in budgets.items()}, meters[side], tell)
             wanted = {_key(ask) for suite in questions for ask in _asks(config, suite, (None, *budgets[suite.suite]))}
             records = {
                 side: {key: record for key, record in found.records.items() if key in wanted}
@@ -174,12 +178,14 @@ class _Side:
         for ask in wanted:
             if _key(ask) not in known and (same := _within_budget(ask, known)) is not None:
                 self._results.append(same)
+        there = [record for ask in wanted if (record := known.get(_key(ask))) is not None and not record.error]
+        for record in there:
+            meter.kept(record)
         left = [ask for ask in wanted if (record := known.get(_key(ask))) is None or record.error]
         if not left:
             return
         if self._answering is None:
             self._answering = await self._stack.enter_async_context(self._opener(self._config.sides[self._side]))
-        there = [record for ask in wanted if (record := known.get(_key(ask))) is not None and not record.error]
         done, correct, failed = len(there), sum(record.correct for record in there), 0
         tell(Progress(self._side, done, len(wanted), correct, failed))
         seen: set[int] = set()
@@ -248,15 +254,22 @@ def _asks(config: EvaluateConfig, suite: Questions, budgets: Sequence[int | None
 class _Meters:
     """Metrics of one side, by suite, if anybody records them."""
 
-    def __init__(self, recorder: Recorder | None, config: EvaluateConfig, questions: Sequence[Questions]) -> None:
-        answers = config.samples * (1 + len(config.budgets)) * len(config.sides)
+    def __init__(
+        self, recorder: Recorder | None, side: str, config: EvaluateConfig, questions: Sequence[Questions]
+    ) -> None:
+        self._suites = {suite.suite: len(suite.items) * config.samples for suite in questions}
         self._meters = (
-            {}
-            if recorder is None
-            else {
-                suite.suite: EvaluationMeter(recorder, suite.suite, len(suite.items) * answers) for suite in questions
-            }
+            {} if recorder is None else {suite: EvaluationMeter(recorder, side, suite) for suite in self._suites}
         )
+
+    def wanted(self, budgets: Mapping[str, Collection[Any]]) -> None:
+        """Every suite is asked without budget, and at each of its own."""
+        for suite, meter in self._meters.items():
+            meter.wanted(self._suites[suite] * (1 + len(budgets[suite])))
+
+    def kept(self, record: Record) -> None:
+        if (meter := self._meters.get(record.suite)) is not None:
+            meter.kept(record.correct)
 
     def count(self, record: Record) -> None:
         if (meter := self._meters.get(record.suite)) is None:

@@ -19,6 +19,8 @@ from multiverse.serving.interface import GenerationEngine
 from multiverse.serving.page.routes import is_page
 
 WATCH_SECONDS = 0.25
+LOOK_SECONDS = 5.0
+"""That the engine may take to tell its figures; then it counts as gone."""
 SETTLE_SECONDS = 5.0
 """How long figures are still asked for behind the last request: what it held is given back, and replicas tell late."""
 B = TypeVar("B", ChatBody, CompletionBody)
@@ -88,20 +90,27 @@ class Gate:
     def cache_tenant(self, caller: Caller) -> str:
         return "" if self._access is None else self._access.cache_tenant(caller)
 
+    async def look(self) -> None:
+        """Feed the queue and the meter with the engine's figures."""
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                stats = await self._engine.stats()
+        except Exception:
+            # A dead engine fails its requests itself; nobody shall wait for its figures.
+            pressure = Pressure()
+            self._meter.unreachable()
+        else:
+            pressure = pressure_of(stats)
+            self._meter.engine(stats)
+        if self._admission is not None:
+            self._admission.update(pressure)
+
     async def _watch(self, admission: Admission) -> None:
-        """Feeds the queue and the meter with the engine's figures, as long as there are requests."""
+        """Looks often as long as there are requests."""
         idle = 0.0
         while idle < SETTLE_SECONDS:
             idle = 0.0 if admission.running or admission.waiting else idle + WATCH_SECONDS
-            try:
-                stats = await self._engine.stats()
-            except Exception:
-                # A dead engine fails its requests itself; nobody shall wait for its figures.
-                admission.update(Pressure())
-                self._meter.unreachable()
-            else:
-                admission.update(pressure_of(stats))
-                self._meter.engine(stats)
+            await self.look()
             self._meter.waiting(admission.waiting)
             await asyncio.sleep(WATCH_SECONDS)
 

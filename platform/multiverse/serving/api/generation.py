@@ -80,27 +80,38 @@ class Generation:
         request = answer.request
         mode = request.parallel.mode
         meter = self._meter.started(mode, self._caller.name)
-        begun = False
         try:
-            with traces.span("request", request=request.id, mode=mode, prompt_tokens=len(request.prompt)) as trace:
-                async with closing(self._engine.generate(replace(request, trace=trace))) as events:
-                    async for event in events:
-                        begun = True
-                        meter.event(event)
-                        answer.gain = meter.gain
-                        if isinstance(event, TokensAdded):
-                            self._caller.account.charge(len(event.tokens))
-                        yield event
-        except ValueError as error:
-            meter.failed()
-            if request.sampling.json_schema is None or begun:
-                raise
-            # Only the engine's grammar compiler knows which schemas it can follow.
-            raise ApiError(
-                400, f"response_format.json_schema cannot be followed: {error}", "response_format"
-            ) from error
+            async with closing(self._traced(request)) as events:
+                async for event in events:
+                    meter.event(event)
+                    answer.gain = meter.gain
+                    if isinstance(event, TokensAdded):
+                        self._caller.account.charge(len(event.tokens))
+                    yield event
+        except ApiError:
+            meter.refused()
+            raise
         except Exception:
             meter.failed()
             raise
         finally:
             meter.ended()
+
+    async def _traced(self, request: GenerationRequest) -> AsyncIterator[Event]:
+        """Raises ApiError for a schema that cannot be followed."""
+        mode, begun = request.parallel.mode, False
+        with traces.span(
+            "request", refusal=ApiError, request=request.id, mode=mode, prompt_tokens=len(request.prompt)
+        ) as trace:
+            try:
+                async with closing(self._engine.generate(replace(request, trace=trace))) as events:
+                    async for event in events:
+                        begun = True
+                        yield event
+            except ValueError as error:
+                if request.sampling.json_schema is None or begun:
+                    raise
+                # Only the engine's grammar compiler knows which schemas it can follow.
+                raise ApiError(
+                    400, f"response_format.json_schema cannot be followed: {error}", "response_format"
+                ) from error

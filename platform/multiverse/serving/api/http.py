@@ -56,7 +56,7 @@ def build_asgi(
     ``/metrics`` shows what this process measured, with the engine's figures, and behind it what ``cluster`` gives: the
     whole cluster's metrics as text, under other names. ``recorders`` (Ray's metrics agent) get this process's values.
     ``meter`` measures all of it. Without ``access`` nobody is asked for a key, without ``admission`` all requests run
-    at once.
+    at once. Have ``app.state.gate`` look at the engine now and then: without requests nobody else does.
     """
     registry = CollectorRegistry()
     server = meter(build(registry), recorders)
@@ -64,6 +64,7 @@ def build_asgi(
     arrivals = _arrivals()
     gate = Gate(access, admission, engine, server)
     app = _Documented(title="Multiverse", docs_url=None, redoc_url=None)
+    app.state.gate = gate
     app.add_middleware(KeyCheck, gate=gate)
     app.router.routes.extend(page_routes())
 
@@ -132,7 +133,7 @@ def build_asgi(
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        server.engine(await engine.stats())
+        await gate.look()
         text = generate_latest(registry)
         if cluster is not None:
             text += await asyncio.to_thread(cluster)

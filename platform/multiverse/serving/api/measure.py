@@ -102,6 +102,7 @@ class RequestMeter:
         self._key = key
         self._made = 0
         self._outcome = "cancelled"
+        self._fell_back = False
         self._began = time.monotonic()
         self._gain = GainMeter(server.load)
         self.gain: Gain | None = None
@@ -133,7 +134,8 @@ class RequestMeter:
                 self._gain.branches(1)
                 self._recorder.inc(metrics.JOINS)
                 self._joining[event.place] = self._last_branch.pop(event.block)
-            case FellBack():
+            case FellBack() if not self._fell_back:
+                self._fell_back = True
                 self._recorder.inc(metrics.FALLBACKS, reason=event.reason)
             case Finished(result=result):
                 self._outcome = result.finish
@@ -151,6 +153,10 @@ class RequestMeter:
         self._recorder.inc(metrics.SEQUENTIAL_SECONDS, gain.sequential, **labels)
         self._recorder.inc(metrics.GENERATION_SECONDS, gain.taken, **labels)
         self._recorder.inc(metrics.EXPECTED_SECONDS, gain.expected, **labels)
+
+    def refused(self) -> None:
+        """What it asks for cannot be had; the engine is well."""
+        self._outcome = "refused"
 
     def failed(self) -> None:
         self._outcome = "error"

@@ -161,7 +161,7 @@ class SegmentServer:
         try:
             local, fetched = await self._localized(segment)
             try:
-                with traces.span("run", segment.trace, segment=segment.id, replica=self._replica):
+                with traces.span("run", segment.trace, refusal=ValueError, segment=segment.id, replica=self._replica):
                     async with aclosing(self._engine.run(local)) as deltas:
                         async for delta in deltas:
                             client.put((segment.id, delta), at_once=first or delta.finish is not None)

@@ -123,7 +123,9 @@ class Session:
     async def _traced(self, segment: Segment, place: Place) -> AsyncGenerator[Delta, None]:
         tokens, alone = len(segment.tokens), segment.prefill_only
         parent = self.trace(place)
-        with traces.span("segment", parent, segment=segment.id, prompt_tokens=tokens, prefill_only=alone) as trace:
+        with traces.span(
+            "segment", parent, refusal=ValueError, segment=segment.id, prompt_tokens=tokens, prefill_only=alone
+        ) as trace:
             async with aclosing(self.engine.run(replace(segment, trace=trace))) as deltas:
                 async for delta in deltas:
                     yield delta

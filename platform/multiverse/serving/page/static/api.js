@@ -25,8 +25,8 @@ export function headers(key) {
 }
 
 /** The served model's card. */
-export async function servedModel(key) {
-  const response = await send("v1/models", { headers: headers(key) });
+export async function servedModel(key, signal) {
+  const response = await send("v1/models", { headers: headers(key), signal });
   return (await response.json()).data[0];
 }
 

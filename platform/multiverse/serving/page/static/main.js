@@ -19,57 +19,94 @@ let asking = null;
 const answer = new AnswerView(byId("answer"));
 const history = new History(byId("history"));
 
-async function connect() {
+/** Ask for the model with a key, which is kept once it was accepted. Gives whether the model is known now. */
+async function connect(tried = key, signal = null) {
   showError(null);
   try {
-    model = await servedModel(key);
+    model = await servedModel(tried, signal);
   } catch (failure) {
-    return refused(failure);
+    if (signal?.aborted) say("Cancelled.");
+    else refused(failure, tried);
+    return false;
   }
+  keep(tried);
   byId("model").textContent = model.id;
   byId("health").className = "dot up";
-  byId("key-form").hidden = true;
-  byId("forget").hidden = !key;
   byId("max-tokens").max = model.max_model_len;
   if (model.default_mode === "off") selectMode("force");
+  leaveKeyForm();
   showCurl();
+  return true;
 }
 
-function refused(failure) {
+function refused(failure, tried) {
   byId("health").className = "dot down";
+  byId("forget").hidden = !key;
+  say("");
   if (failure.status !== 401) return showError(failure);
-  const tried = Boolean(key);
   askForKey();
   if (tried) showError(failure, byId("key-form"));
 }
 
+function keep(accepted) {
+  key = accepted;
+  if (key) sessionStorage.setItem(KEY, key);
+  else sessionStorage.removeItem(KEY);
+  byId("forget").hidden = !key;
+}
+
 function askForKey() {
-  key = "";
-  sessionStorage.removeItem(KEY);
+  keep("");
   byId("model").textContent = "needs an API key";
-  byId("forget").hidden = true;
   byId("key-form").hidden = false;
   byId("key").value = "";
   byId("key").focus();
   showCurl();
 }
 
+function takeKey() {
+  const given = byId("key").value.trim();
+  // No header could carry another one.
+  if (/^[!-~]+$/.test(given)) return connect(given);
+  const detail = "A key has letters from A to Z, digits and signs, and no spaces inside. Copy it again, alone.";
+  showError(new ApiFailure("This is no API key", detail), byId("key-form"));
+  byId("key").select();
+}
+
+/** A hidden field would drop the focus: whoever was in the form goes on at the prompt. */
+function leaveKeyForm() {
+  const form = byId("key-form");
+  if (form.hidden) return;
+  const focused = form.contains(document.activeElement);
+  form.hidden = true;
+  say(`Connected to ${model.id}.`);
+  if (focused) byId("prompt").focus();
+}
+
 async function generate() {
   if (asking || !byId("ask").reportValidity()) return;
-  if (!model) await connect();
-  if (!model) return;
-  const prompt = byId("prompt").value.trim();
-  const body = requestBody(formValues());
-  asking = new AbortController();
-  begin(body.parallel.mode);
+  const controller = new AbortController();
+  asking = controller;
+  busy(true);
   try {
-    await ask(body, key, asking.signal, (chunk) => run.push(chunk));
-    finished(prompt);
-  } catch (failure) {
-    interrupted(failure);
+    if (!model) say("Connecting …");
+    if (model || (await connect(key, controller.signal))) await stream(controller.signal);
   } finally {
     asking = null;
     busy(false);
+  }
+}
+
+async function stream(signal) {
+  const prompt = byId("prompt").value.trim();
+  const body = requestBody(formValues());
+  const mine = begin(body.parallel.mode);
+  try {
+    await ask(body, key, signal, (chunk) => mine.push(chunk));
+    finished(mine, prompt);
+  } catch (failure) {
+    interrupted(mine, failure, signal);
+  } finally {
     draw();
   }
 }
@@ -77,22 +114,23 @@ async function generate() {
 function begin(mode) {
   showError(null);
   answer.clear();
-  run = new Run(mode, (lane, item) => {
-    answer.change(run, lane, item);
+  const mine = new Run(mode, (lane, item) => {
+    answer.change(mine, lane, item);
     if (item?.branches) {
       announceBlock(item);
-      showTimes(byId("time-table"), run);
+      showTimes(byId("time-table"), mine);
     }
   });
+  run = mine;
   for (const id of ["answer-card", "time-card"]) byId(id).hidden = false;
   byId("figures-card").hidden = true;
   byId("time-hint").textContent = "";
   say("Generating …");
-  busy(true);
-  showTimes(byId("time-table"), run);
+  showTimes(byId("time-table"), mine);
   // On a phone the form fills the window.
   if (byId("answer-card").getBoundingClientRect().top > innerHeight * 0.75) byId("status").scrollIntoView();
-  frame(run);
+  frame(mine);
+  return mine;
 }
 
 function announceBlock(block) {
@@ -101,18 +139,18 @@ function announceBlock(block) {
   else say(`Block ${block.id} joined after ${duration(block.joined - block.forked)}.`);
 }
 
-function finished(prompt) {
-  run.stop();
-  const { tokens, milliseconds, x } = run.result;
+function finished(mine, prompt) {
+  mine.stop();
+  const { tokens, milliseconds, x } = mine.result;
   say(`Finished: ${tokens} tokens in ${duration(milliseconds)}, parallelism ${x.toFixed(2)}.`);
-  showFigures(byId("figures"), run);
+  showFigures(byId("figures"), mine);
   byId("figures-card").hidden = false;
-  byId("history-part").hidden = history.add(run, prompt) < 2;
+  byId("history-part").hidden = history.add(mine, prompt) < 2;
 }
 
-function interrupted(failure) {
-  run.stop();
-  if (asking.signal.aborted) return say("Cancelled. What had come is shown.");
+function interrupted(mine, failure, signal) {
+  mine.stop();
+  if (signal.aborted) return say("Cancelled. What had come is shown.");
   say("");
   if (!(failure instanceof ApiFailure)) console.error(failure);
   if (failure.status !== 401) return showError(failure);
@@ -143,9 +181,10 @@ function lesson() {
   return `${times}: what the same tokens would have taken one after the other, at the step times this server measured.`;
 }
 
+/** The buttons are not `disabled`: that would drop the focus of whoever pressed one. */
 function busy(on) {
-  byId("go").disabled = on;
-  byId("cancel").disabled = !on;
+  byId("go").setAttribute("aria-disabled", on);
+  byId("cancel").setAttribute("aria-disabled", !on);
   byId("answer").setAttribute("aria-busy", on);
 }
 
@@ -214,12 +253,13 @@ function setUp() {
   byId("ask").addEventListener("invalid", ({ target }) => target.closest("details")?.setAttribute("open", ""), true);
   byId("cancel").addEventListener("click", () => asking?.abort());
   byId("copy").addEventListener("click", copy);
-  byId("forget").addEventListener("click", askForKey);
+  byId("forget").addEventListener("click", () => {
+    asking?.abort();
+    askForKey();
+  });
   byId("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    key = byId("key").value.trim();
-    sessionStorage.setItem(KEY, key);
-    connect();
+    takeKey();
   });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target === byId("prompt")) generate();
