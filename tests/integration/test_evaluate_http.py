@@ -63,6 +63,7 @@ async def test_a_wrong_one_has_none(tmp_path: Path) -> None:
         assert side(await evaluate(config(server, tmp_path)))["pass@1"]["value"] == 0.0
 
 
+@pytest.mark.slow
 async def test_one_that_is_right_now_and_then_has_an_interval_around_that(tmp_path: Path) -> None:
     answers, held = right_answers(200), Counter[str]()
     for seed in range(100):

@@ -40,7 +40,8 @@ def url(browser: Browser) -> Iterator[str]:
             "model": "builtin:multiverse-smollm2-135m",
             "replicas": 2,
             "placement": "spread",
-            "engine": {"enforce_eager": True, "max_model_len": 2048, "kv_cache_gib": 1},
+            # A thread each: what engines leave of two cores is what the browser draws with.
+            "engine": {"enforce_eager": True, "max_model_len": 2048, "kv_cache_gib": 1, "threads": 1},
             "access": {"keys_env": "MULTIVERSE_TEST_API_KEYS"},
         }
     )
