@@ -63,17 +63,26 @@ def left(url: str) -> float:
     return metric(url, "multiverse_requests_running") + metric(url, "multiverse_leases")
 
 
-def growing(page: Page) -> int:
-    """Branches that have text and have not ended."""
-    return page.locator(".branch.running > .body > p").count()
+def warm(page: Page) -> Page:
+    """A page that has shown an answer: a new one's first seconds are jerky beside engines that fill the cores."""
+    ask(connected(page), "Say hello.", "off", max_tokens="32")
+    finished(page)
+    return page
+
+
+GROWING = ".branch.running > .body > p"
+"""The text of branches that have some and have not ended."""
+
+
+def until_growing(page: Page, branches: int) -> None:
+    grown = "([which, count]) => document.querySelectorAll(which).length >= count"
+    page.wait_for_function(grown, arg=[GROWING, branches], polling=50)
 
 
 def test_branches_grow_side_by_side_and_join(browser: Browser, url: str) -> None:
     with watched(browser, url) as page:
-        ask(connected(page), TIPS)
-        page.wait_for_selector(".branch.running > .body > p")
-        page.wait_for_selector(".branch.running:nth-of-type(2) > .body > p")
-        assert growing(page) >= 2
+        ask(warm(page), TIPS, max_tokens="512")
+        until_growing(page, 2)
         page.wait_for_selector(".block.joined")
         finished(page)
         cards = page.get_by_role("article").all()
@@ -87,7 +96,7 @@ def test_branches_grow_side_by_side_and_join(browser: Browser, url: str) -> None
 
 def test_sequential_answer_streams_without_blocks(browser: Browser, url: str) -> None:
     with watched(browser, url) as page:
-        ask(connected(page), TIPS, "off")
+        ask(warm(page), TIPS, "off", max_tokens="512")
         page.wait_for_selector("#answer > p")
         early = len(page.locator("#answer").inner_text())
         finished(page)
@@ -121,10 +130,9 @@ def test_forced_block_has_its_width(browser: Browser, url: str) -> None:
 
 def test_cancel_frees_the_engines(browser: Browser, url: str) -> None:
     with watched(browser, url) as page:
-        ask(connected(page), "Tell a long story.", "force", width="4", max_tokens="1500")
-        page.wait_for_selector(".branch.running > .body > p")
-        assert left(url) > 0
-        page.get_by_role("button", name="Cancel").click()
+        ask(warm(page), "Tell a long story.", "force", width="4", max_tokens="1500")
+        until_growing(page, 1)
+        page.get_by_role("button", name="Cancel").click()  # at once: the answer takes seconds only
         expect(page.get_by_role("status")).to_have_text("Cancelled. What had come is shown.")
         deadline = time.monotonic() + 30
         while left(url) > 0:
@@ -160,9 +168,9 @@ def test_pictures(browser: Browser, url: str) -> None:
     if folder is None:
         pytest.skip("MULTIVERSE_PICTURES is not set (make screenshots sets it)")
     with watched(browser, url, viewport={"width": 1200, "height": 1240}) as page:
-        ask(connected(page), TIPS)
-        page.wait_for_selector(".branch.running > .body > p")
-        while growing(page) >= 3 and len(page.locator(".branches").first.inner_text()) < 420:
+        ask(warm(page), TIPS, max_tokens="512")
+        until_growing(page, 1)
+        while page.locator(GROWING).count() >= 3 and len(page.locator(".branches").first.inner_text()) < 420:
             time.sleep(0.05)
         save(page, folder, "playground.png")
     with watched(browser, url, viewport={"width": 1200, "height": 900}, color_scheme="dark") as page:
