@@ -34,7 +34,8 @@ def write_report(run: Evaluated, command: str = "", speed: Mapping[str, Any] | N
         "kind": "evaluation",
         "command": command,
         "sides": {side: described(target, run.identities[side]) for side, target in config.sides.items()},
-        "configuration": without_secrets(config.model_dump(mode="json")),
+        # Without folders of this machine.
+        "configuration": without_secrets(config.model_dump(mode="json", exclude={"out", "report"})),
         "sampling": {
             "samples": config.samples,
             "seeds": [config.seed + sample for sample in range(config.samples)],
