@@ -69,7 +69,9 @@ class EngineOptions(BaseModel):
     transfer_gib: float = Field(1.0, gt=0, description="Host memory for KV that other replicas read; per rank.")
     lease_seconds: float = Field(900.0, gt=0, description="Age at which a lease is taken for leaked and given back.")
     seed: int = Field(0, ge=0, description="Of requests that bring none.")
-    threads: int | None = Field(None, ge=1, description="CPU threads.")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads, bound to no core; null: one per core. For engines that share cores."
+    )
     self_test: bool = Field(True, description="Check one join against the layout's forward before serving.")
     logits_processors: tuple[str, ...] = Field(
         (), description="Further vLLM logits processors, 'module:Class', applied after the engine's own."

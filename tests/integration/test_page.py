@@ -6,6 +6,7 @@ With ``MULTIVERSE_PICTURES`` the pictures of docs/playground.md are put into the
 import os
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("playwright", reason="Playwright is not installed (extra dev
 from playwright.sync_api import Browser, Page, expect
 
 from tests.integration.browser import PHONE, ask, chromium, connected, finished, overflow, save, watched
+from tests.integration.page_server import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -63,30 +65,41 @@ def left(url: str) -> float:
     return metric(url, "multiverse_requests_running") + metric(url, "multiverse_leases")
 
 
-def warm(page: Page) -> Page:
-    """A page that has shown an answer: a new one's first seconds are jerky beside engines that fill the cores."""
-    ask(connected(page), "Say hello.", "off", max_tokens="32")
-    finished(page)
+RECORD = """() => {
+  window.grown = [];
+  const branch = ({ target }) => target.parentElement.closest(".branch")?.ariaLabel ?? "answer";
+  const observer = new MutationObserver((records) => window.grown.push(records.map(branch)));
+  observer.observe(document.getElementById("answer"), { characterData: true, subtree: true });
+}"""
+"""What grew, in its order: a list per time the page was drawn anew. Nothing is missed where the browser gets no time
+while engines fill the cores, as looking now and then would."""
+
+
+def recorded(page: Page) -> Page:
+    page.evaluate(RECORD)
     return page
 
 
-GROWING = ".branch.running > .body > p"
-"""The text of branches that have some and have not ended."""
+def until_growing(page: Page) -> None:
+    """Asked from here: what waits in the page waits for its frames, of which a new browser has none for a while."""
+    until(lambda: page.locator(".branch.running > .body > p").count() > 0, 60)
 
 
-def until_growing(page: Page, branches: int) -> None:
-    grown = "([which, count]) => document.querySelectorAll(which).length >= count"
-    page.wait_for_function(grown, arg=[GROWING, branches], polling=50)
+def grown(page: Page) -> list[list[str]]:
+    return list(page.evaluate("window.grown"))
 
 
 def test_branches_grow_side_by_side_and_join(browser: Browser, url: str) -> None:
     with watched(browser, url) as page:
-        ask(warm(page), TIPS, max_tokens="512")
-        until_growing(page, 2)
-        page.wait_for_selector(".block.joined")
+        ask(recorded(connected(page)), TIPS, max_tokens="512")
         finished(page)
         cards = page.get_by_role("article").all()
         assert len(cards) >= 3
+        order = [branch for part in grown(page) for branch in part if branch != "answer"]
+        assert set(order) == {card.get_attribute("aria-label") for card in cards}
+        # One after the other, there would be one change fewer than branches.
+        assert sum(one != next for one, next in pairwise(order)) > 2 * len(cards)
+        expect(page.locator(".block .state").first).to_contain_text("joined after")
         assert [card for card in cards if len(card.locator(":scope > .body").inner_text()) < 10] == []
         replicas = {card.locator(":scope > .branch-foot > .replica").inner_text() for card in cards}
         assert replicas == {"replica 1", "replica 2"}
@@ -96,11 +109,9 @@ def test_branches_grow_side_by_side_and_join(browser: Browser, url: str) -> None
 
 def test_sequential_answer_streams_without_blocks(browser: Browser, url: str) -> None:
     with watched(browser, url) as page:
-        ask(warm(page), TIPS, "off", max_tokens="512")
-        page.wait_for_selector("#answer > p")
-        early = len(page.locator("#answer").inner_text())
+        ask(recorded(connected(page)), TIPS, "off", max_tokens="512")
         finished(page)
-        assert len(page.locator("#answer").inner_text()) > early
+        assert len(grown(page)) > 2
         assert page.get_by_role("article").count() == 0
         expect(page.locator("#figures")).to_contain_text("1.00\u00d7")
 
@@ -130,14 +141,12 @@ def test_forced_block_has_its_width(browser: Browser, url: str) -> None:
 
 def test_cancel_frees_the_engines(browser: Browser, url: str) -> None:
     with watched(browser, url) as page:
-        ask(warm(page), "Tell a long story.", "force", width="4", max_tokens="1500")
-        until_growing(page, 1)
-        page.get_by_role("button", name="Cancel").click()  # at once: the answer takes seconds only
+        # Hot, so that branches hardly end by themselves.
+        ask(connected(page), "Tell a long story.", "force", width="4", max_tokens="1500", temperature="2")
+        until_growing(page)
+        page.keyboard.press("Escape")
         expect(page.get_by_role("status")).to_have_text("Cancelled. What had come is shown.")
-        deadline = time.monotonic() + 30
-        while left(url) > 0:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        until(lambda: left(url) == 0, 10)
 
 
 def test_refused_request_is_shown(browser: Browser, url: str) -> None:
@@ -168,9 +177,12 @@ def test_pictures(browser: Browser, url: str) -> None:
     if folder is None:
         pytest.skip("MULTIVERSE_PICTURES is not set (make screenshots sets it)")
     with watched(browser, url, viewport={"width": 1200, "height": 1240}) as page:
-        ask(warm(page), TIPS, max_tokens="512")
-        until_growing(page, 1)
-        while page.locator(GROWING).count() >= 3 and len(page.locator(".branches").first.inner_text()) < 420:
+        # A page that has shown an answer: a new one's first seconds are jerky beside engines that fill the cores.
+        ask(connected(page), "Say hello.", "off")
+        finished(page)
+        ask(page, TIPS, max_tokens="512")
+        until_growing(page)
+        while page.locator(".branch.running").count() >= 3 and len(page.locator(".branches").inner_text()) < 420:
             time.sleep(0.05)
         save(page, folder, "playground.png")
     with watched(browser, url, viewport={"width": 1200, "height": 900}, color_scheme="dark") as page:

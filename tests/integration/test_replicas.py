@@ -24,11 +24,12 @@ class Served:
     router: Any
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one node", "two nodes"])
+@pytest.fixture(scope="module", params=[(1, None), (1, 1), (2, None)], ids=["one node", "one process", "two nodes"])
 def application(request: pytest.FixtureRequest, builtin_model: Path) -> Iterator[tuple[Any, str]]:
     from multiverse.application import free_port, serving
     from multiverse.config import AppConfig
 
+    nodes, threads = request.param
     engine = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "max_model_len": 1024, "kv_cache_gib": 0.5}
     config = AppConfig.of(
         {
@@ -37,11 +38,11 @@ def application(request: pytest.FixtureRequest, builtin_model: Path) -> Iterator
             "replicas": 2,
             "reducers": 2,
             "placement": "spread",
-            "engine": engine,
+            "engine": engine | {"threads": threads},
             "access": {"keys_env": "MULTIVERSE_TEST_API_KEYS"},
         }
     )
-    with serving(config, port=free_port(), quiet=True, nodes=request.param) as url:
+    with serving(config, port=free_port(), quiet=True, nodes=nodes) as url:
         yield config, url
 
 

@@ -20,6 +20,8 @@ class EngineConfig:
         rebuilt.
     transfer_bytes: host memory per rank for KV that other engines read.
     spill_gib: host memory for leased KV that has to leave the cache.
+    threads: of a CPU engine that shares its cores with others; it is one process then, bound to no core. None: a thread
+        bound to each core.
     logits_processors: further vLLM logits processors, "module:Class", applied after the engine's own.
     vllm: further vLLM engine arguments; those the engine cannot work with are refused.
     """
