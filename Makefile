@@ -38,6 +38,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.installed ## make .venv with every locked package and this project in it
+	@$(BIN)/python -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || \
+		{ echo "libnuma is missing, without which vLLM computes nothing (Debian: apt-get install libnuma1)." >&2; exit 1; }
 	@command -v g++ >/dev/null || \
 		echo "Warning: g++ is missing. vLLM's compiled mode needs it (Debian: apt-get install g++); eager mode does not." >&2
 

@@ -14,9 +14,9 @@ COPY platform /app/platform
 RUN pip install --no-deps --no-build-isolation --editable /app
 
 FROM python:3.11.14-slim-bookworm
-# g++: Triton and torch compile for the GPU that they find.
+# g++: Triton and torch compile for the GPU that they find. libnuma1: vLLM's kernels for the host are linked to it.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ \
+    && apt-get install --yes --no-install-recommends g++ libnuma1 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --user-group --no-create-home --home-dir /tmp multiverse
 COPY --from=build /opt/venv /opt/venv

@@ -103,6 +103,7 @@ def test_cancel_ends_the_generation(page: Page) -> None:
     expect(page.locator("#answer")).to_contain_text("One")
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("status")).to_have_text("Cancelled. What had come is shown.")
+    expect(page.locator("#time-hint")).to_have_text("Cut off before its end.")
     until(lambda: engine.open == 0)
     expect(page.locator("#answer")).to_contain_text("One")
     expect(page.get_by_role("alert")).to_be_hidden()

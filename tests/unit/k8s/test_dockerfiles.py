@@ -1,7 +1,9 @@
 """The images' Dockerfiles, as far as they can be checked without building them."""
 
+import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -130,3 +132,21 @@ def test_gpu_image_takes_its_lock_alone(root: Path) -> None:
 def test_no_image_asks_for_gpus_that_a_pod_did_not_request(dockerfile: Path) -> None:
     """NVIDIA_VISIBLE_DEVICES=all in an image gives every pod all GPUs of its node."""
     assert "NVIDIA_VISIBLE_DEVICES" not in variables(stages(dockerfile)[-1])
+
+
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="readelf is not installed (it comes with g++)")
+def test_libraries_that_vllm_is_linked_to_are_installed(dockerfile: Path) -> None:
+    """Those that are in no wheel; its build for the CPU asks for libnuma, and without it no engine starts."""
+    package = importlib.util.find_spec("vllm")
+    assert package is not None and package.submodule_search_locations
+    libraries = [str(path) for path in Path(package.submodule_search_locations[0]).glob("*.so")]
+    dynamic = subprocess.run(["readelf", "--dynamic", *libraries], capture_output=True, text=True, check=True).stdout
+    needed = set(re.findall(r"\(NEEDED\).*\[(.+)\]", dynamic))
+    assert "libtorch.so" in needed
+    debian = {"libnuma.so.1": "libnuma1"}
+    base = r"(ld-linux-x86-64|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+))\.so\.\d+"  # of the image, and with g++
+    torchs = r"lib(c10|torch|torch_cpu|torch_python|gomp|iomp5|shm)[\w.-]*"
+    outside = {name for name in needed if not re.fullmatch(base, name) and not re.fullmatch(torchs, name)}
+    assert outside <= debian.keys()
+    installs = " ".join(text for instruction, text in stages(dockerfile)[-1] if instruction == "RUN").split()
+    assert {"g++", *debian.values()} <= set(installs)

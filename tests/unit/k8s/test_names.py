@@ -377,3 +377,15 @@ def test_label_tells_a_job_from_the_others() -> None:
     """What `kubectl apply --selector` chooses by."""
     labels = [value["metadata"]["labels"]["app.kubernetes.io/component"] for value in render("cpu/jobs")]
     assert sorted(labels) == sorted([*JOBS, "job-configuration"])
+
+
+@pytest.mark.parametrize("overlay", [overlay for overlay in OVERLAYS if overlay.startswith("gpu")])
+def test_dtype_on_gpus_is_not_left_to_what_the_heads_cpu_is_fast_in(overlay: str) -> None:
+    configurations = {
+        "serving": serve_config(service_of(overlay))["applications"][0]["args"],
+        "evaluate": yaml.safe_load(job_of(overlay, "evaluate")[1]["data"]["evaluate.yaml"])["model"],
+        "benchmark": yaml.safe_load(job_of(overlay, "benchmark")[1]["data"]["benchmark.yaml"]),
+    }
+    assert {name: value["engine"].get("dtype") for name, value in configurations.items()} == dict.fromkeys(
+        configurations, "bfloat16"
+    )

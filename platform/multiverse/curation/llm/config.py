@@ -129,7 +129,7 @@ class LocalModel(Configuration):
     max_num_seqs: int = Field(64, ge=1, description="Calls that are decoded at the same time; more wait.")
     enforce_eager: bool = Field(False, description="True: no compilation; starts sooner, decodes slower.")
     tensor_parallel_size: int = Field(1, ge=1, description="Devices that share the weights.")
-    threads: int | None = Field(None, ge=1, description="CPU threads, bound to no core; null: one per core.")
+    threads: int | None = Field(None, ge=1, description="CPU threads, bound to no core; null: vLLM binds one to each.")
 
     @field_validator("model")
     @classmethod

@@ -174,8 +174,8 @@ function draw() {
 
 function lesson() {
   const gain = estimate(run);
-  if (run.blocks.size === 0) return "One token after the other: no block was opened.";
   if (run.result === null) return "Cut off before its end.";
+  if (run.blocks.size === 0) return "One token after the other: no block was opened.";
   if (!gain) return "What the same tokens would have taken one after the other is not known yet: too few steps were measured.";
   const times = `${duration(run.result.milliseconds)} in parallel, ${duration(gain.total)} in sequence`;
   return `${times}: what the same tokens would have taken one after the other, at the step times this server measured.`;
