@@ -70,7 +70,7 @@ class EngineOptions(BaseModel):
     lease_seconds: float = Field(900.0, gt=0, description="Age at which a lease is taken for leaked and given back.")
     seed: int = Field(0, ge=0, description="Of requests that bring none.")
     threads: int | None = Field(
-        None, ge=1, description="CPU threads, bound to no core, where engines share cores; null: vLLM binds one to each."
+        None, ge=1, description="CPU threads, bound to none, where engines share cores; null: vLLM binds one to each."
     )
     self_test: bool = Field(True, description="Check one join against the layout's forward before serving.")
     logits_processors: tuple[str, ...] = Field(
