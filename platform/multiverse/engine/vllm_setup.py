@@ -129,7 +129,8 @@ def _executor(config: EngineConfig) -> str:
     ``sched_yield`` and no sleep, which on Linux (6.18) lets nothing else run on that core for up to seconds. So an
     engine that was given a number of threads, and thus shares its cores, is one process. Measured on 2 cores with two
     engines of one thread each: 35 ms for a token, not 43, and another process waits for a core 0.6 s at most, not 1.9.
-    One engine alone with two threads: 29 ms for a token, not 33, and 31 either way in a batch of four.
+    One engine alone, two threads: 29 ms for a token, not 33, and 31 either way in a batch of four. One
+    thread and a core to spare: 35, not 34, and 36, not 33, since scheduling no longer has a core of its own.
     """
     shares = config.threads is not None and config.tensor_parallel_size == 1
     # By its class: vLLM takes the name "uni" for "mp" on a CPU.
