@@ -1,6 +1,8 @@
 """Requests on real vLLM: structure, log-probabilities against the layout's forward, fallbacks, chats, seeds."""
 
 import asyncio
+import os
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,10 +239,10 @@ async def test_settings_that_merging_cannot_bear_are_refused(
 ) -> None:
     from dataclasses import replace
 
-    from multiverse.engine import plugin
-    from multiverse.engine.vllm_setup import engine_args, refuse_unsupported
+    from multiverse.engine.arena import Arena
+    from multiverse.engine.vllm_setup import start_vllm
 
-    plugin.register()
-    settings = engine_args(replace(engine_config, vllm=arguments)).create_engine_config()
-    with pytest.raises(ValueError, match=f"does not work with {reason}"):
-        refuse_unsupported(settings)
+    preloaded = os.environ.get("LD_PRELOAD")
+    with closing(Arena(1, 2**20)) as arena, pytest.raises(ValueError, match=f"does not work with {reason}"):
+        start_vllm(replace(engine_config, vllm=arguments), None, arena)
+    assert os.environ.get("LD_PRELOAD") == preloaded  # vLLM puts GNU's OpenMP there where nothing else is

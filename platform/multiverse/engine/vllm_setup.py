@@ -44,30 +44,13 @@ def start_plain_vllm(config: EngineConfig) -> AsyncLLM:
 @contextmanager
 def _environment(config: EngineConfig) -> Iterator[None]:
     """What vLLM's processes find in their environment. Making its configuration decides which OpenMP is preloaded."""
+    ours: dict[str, str] = {}
     if current_platform.is_cpu():
         warn_if_slow(config.dtype)
+        ours |= _intel_openmp()
     if config.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(config.threads)
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    with _intel_openmp():
-        yield
-
-
-@contextmanager
-def _intel_openmp() -> Iterator[None]:
-    """Have vLLM's CPU processes use Intel's OpenMP, which comes with its build for CPU.
-
-    Measured on 2 cores, compiled, ms per step at batch 1, 4, 8: GNU's, which vLLM preloads otherwise, 24.6, 23.6, 28.0;
-    with tcmalloc 18.6, 20.6, 24.8; Intel's 16.9, 16.2, 22.7; with tcmalloc 17.0, 17.5, 23.8.
-
-    Its threads spin for 5 ms behind a step, as vLLM has it where it binds them to cores: what brings the tokens to
-    their reader needs the cores then. With 1 ms, two threads bound to no core took twice as long for a token.
-    """
-    library = Path(sys.prefix) / "lib" / "libiomp5.so"
-    if not current_platform.is_cpu() or "LD_PRELOAD" in os.environ or not library.exists():
-        yield
-        return
-    ours = {"LD_PRELOAD": str(library), "KMP_BLOCKTIME": os.environ.get("KMP_BLOCKTIME", "5")}
+        bind = os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        ours |= {"OMP_NUM_THREADS": str(config.threads), "VLLM_CPU_OMP_THREADS_BIND": bind}
     before = {name: os.environ.get(name) for name in ours}
     os.environ |= ours
     try:
@@ -78,6 +61,21 @@ def _intel_openmp() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _intel_openmp() -> dict[str, str]:
+    """Variables that have vLLM's CPU processes use Intel's OpenMP, which comes with its build for CPU.
+
+    Measured on 2 cores, compiled, ms per step at batch 1, 4, 8: GNU's, which vLLM preloads otherwise, 24.6, 23.6, 28.0;
+    with tcmalloc 18.6, 20.6, 24.8; Intel's 16.9, 16.2, 22.7; with tcmalloc 17.0, 17.5, 23.8.
+
+    Its threads spin for 5 ms behind a step, as vLLM has it where it binds them to cores: what brings the tokens to
+    their reader needs the cores then. With 1 ms, two threads bound to no core took twice as long for a token.
+    """
+    library = Path(sys.prefix) / "lib" / "libiomp5.so"
+    if "LD_PRELOAD" in os.environ or not library.exists():
+        return {}
+    return {"LD_PRELOAD": str(library), "KMP_BLOCKTIME": os.environ.get("KMP_BLOCKTIME", "5")}
 
 
 def engine_args(config: EngineConfig, arena: Arena | None = None) -> AsyncEngineArgs:
