@@ -85,6 +85,7 @@ class Fleet:
         self._loads = Loads()
         self._traffic = Traffic()
         self._ledger = Ledger()
+        self._giving: set[asyncio.Future[None]] = set()
         self._prefixes = Prefixes()
         self._came = asyncio.Event()
         self._watchers: list[Callable[[], None]] = []
@@ -270,7 +271,8 @@ class Fleet:
                         self._loads.computed(link.id, prefill)
                         self._prefixes.add(link.id, segment.tokens, segment.cache_salt)
                         self._ledger.release(ready.release)
-                        await self._release(self._ledger.release(elsewhere))
+                        # Not awaited: cancelled here, the reader would not know that they are given back.
+                        self._giving_back(self._ledger.release(elsewhere))
                     yield delta
         finally:
             if not admitted:
@@ -366,7 +368,17 @@ class Fleet:
             return None
 
     async def _release(self, released: Mapping[str, Held]) -> None:
-        """Give leases and all their exports back, each where it is."""
+        """Give leases and all their exports back, also where whoever waits is cancelled: nobody else knows them."""
+        await asyncio.shield(self._giving_back(released))
+
+    def _giving_back(self, released: Mapping[str, Held]) -> "asyncio.Future[None]":
+        giving = asyncio.ensure_future(self._give_back(released))
+        self._giving.add(giving)
+        giving.add_done_callback(self._giving.discard)
+        return giving
+
+    async def _give_back(self, released: Mapping[str, Held]) -> None:
+        """Each lease where it is."""
         ids: dict[str, list[str]] = {}
         for lease, held in released.items():
             exports = [export_of(lease)] if held.exported else []
