@@ -200,7 +200,7 @@ class Fleet:
         raise SegmentFailed(f"segment {segment.id} lost {ATTEMPTS} replicas, one after the other")
 
     async def release(self, leases: Sequence[str]) -> None:
-        await self._release(self._ledger.release(leases))
+        await asyncio.shield(self._giving_back(self._ledger.release(leases)))
 
     def place(self, fork: Fork) -> Placed:
         held = self._ledger.get(fork.lease)
@@ -272,7 +272,8 @@ class Fleet:
                         self._prefixes.add(link.id, segment.tokens, segment.cache_salt)
                         self._ledger.release(ready.release)
                         # Not awaited: cancelled here, the reader would not know that they are given back.
-                        self._giving_back(self._ledger.release(elsewhere))
+                        if elsewhere:
+                            self._giving_back(self._ledger.release(elsewhere))
                     yield delta
         finally:
             if not admitted:
@@ -367,11 +368,8 @@ class Fleet:
         except ReplicaLost:
             return None
 
-    async def _release(self, released: Mapping[str, Held]) -> None:
-        """Give leases and all their exports back, also where whoever waits is cancelled: nobody else knows them."""
-        await asyncio.shield(self._giving_back(released))
-
     def _giving_back(self, released: Mapping[str, Held]) -> "asyncio.Future[None]":
+        """Give leases and all their exports back, also where whoever waits is cancelled: nobody else knows them."""
         giving = asyncio.ensure_future(self._give_back(released))
         self._giving.add(giving)
         giving.add_done_callback(self._giving.discard)
